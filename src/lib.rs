@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! berth, a low-level OCI container runtime for Linux.
+//!
+//! The floors, in reading order (an arrow may only go down; `floors` in `integration/` holds the table to account):
+//!
+//! ```text
+//!  bundle/config.json ──spec::load──► Spec ───┐
+//!  argv ──cli──► Request ─────────────────────┼─ plan::create(&Spec,&Request,&Host) ─► Plan ─► container::create
+//!  kernel ──linux::probe──► Host ─────────────┘      PURE: no I/O, no unsafe                │
+//!                                                      parent: cgroup, clone3, id maps, hooks ── process::spawn
+//!                                                      child : Vec<Step> in order ── process::init ──► execve
+//!                                                      saved : State ── container::state (atomic rename)
+//!
+//!  5 cli ─► 4 container ─► 3 cgroup rootfs process hooks … ─► 2 plan ─► 1 spec
+//!                     └──────────────────────────► 0 linux ◄── 3      (2 plan ─► 0 linux::types only)
+//! ```
+#![warn(missing_docs)]
+
+pub mod plan;
