@@ -16,4 +16,5 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod linux;
 pub mod plan;

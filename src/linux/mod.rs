@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 0: words of the kernel. Knows no OCI, and holds all `unsafe` of the program.
+//!
+//! Each call that can fail returns a [`call::CallError`], which reads as strace(1) would print it. Handles are `OwnedFd`s, opened
+//! close-on-exec; paths inside a root filesystem are only opened through [`fd::Root`].
+
+pub mod types;
