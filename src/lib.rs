@@ -16,5 +16,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod error;
 pub mod linux;
 pub mod plan;
+pub mod spec;

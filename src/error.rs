@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one error of the floors above the kernel's: what was being done, to what, the kernel's answer, and what to do about it.
+//!
+//! Made where the failure is understood, returned upwards unchanged, and turned into text, a log line and an exit status in one place:
+//! `main.rs`. Clients match parts of these texts (`container does not exist`, `no such file or directory`, …); the tests of
+//! `integration/` hold them.
+
+use std::fmt;
+
+use crate::linux::types::Errno;
+
+/// What sort of failure this is. Each has a stable code that scripts may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// config.json, process.json or a resources file is not acceptable.
+    Config,
+    /// The command line is not acceptable.
+    Usage,
+    /// No container of this id.
+    NotFound,
+    /// A container of this id exists already.
+    Exists,
+    /// The container's status does not allow the operation.
+    Status,
+    /// The kernel refused an operation.
+    Kernel,
+    /// This host or build cannot do what is asked.
+    Unsupported,
+    /// The program to run was not found or may not be run.
+    Program,
+    /// A hook failed.
+    Hook,
+    /// The container's saved state is missing or damaged.
+    State,
+    /// Another process broke the protocol or died.
+    Peer,
+}
+
+impl Kind {
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::Config => "E-CONFIG",
+            Kind::Usage => "E-USAGE",
+            Kind::NotFound => "E-NOTFOUND",
+            Kind::Exists => "E-EXISTS",
+            Kind::Status => "E-STATUS",
+            Kind::Kernel => "E-KERNEL",
+            Kind::Unsupported => "E-UNSUPPORTED",
+            Kind::Program => "E-PROGRAM",
+            Kind::Hook => "E-HOOK",
+            Kind::State => "E-STATE",
+            Kind::Peer => "E-PEER",
+        }
+    }
+}
+
+/// A failure, with everything that is known about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The sort of failure.
+    pub kind: Kind,
+    /// What was being done, to what: `cannot mount "proc" at /proc`.
+    pub what: String,
+    /// Where in the configuration it was asked for: `mounts[0].options[2]`.
+    pub config: Option<String>,
+    /// Which step of the plan: number (from 1) and how many there are.
+    pub step: Option<(u32, u32)>,
+    /// The system call as strace(1) would print it, without its result.
+    pub call: Option<String>,
+    /// What the kernel answered.
+    pub errno: Option<Errno>,
+    /// What the user can do.
+    pub hint: Option<String>,
+}
+
+/// The result of everything above the kernel's floor.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind` that says `what`.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Error {
+        Error { kind, what: what.into(), config: None, step: None, call: None, errno: None, hint: None }
+    }
+
+    /// The same error, pointing at a field of the configuration.
+    #[must_use]
+    pub fn at(mut self, config: impl Into<String>) -> Error {
+        let config = config.into();
+        if !config.is_empty() {
+            self.config = Some(config);
+        }
+        self
+    }
+
+    /// The same error, with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same error, with a system call and its errno.
+    #[must_use]
+    pub fn call(mut self, call: impl Into<String>, errno: Errno) -> Error {
+        self.call = Some(call.into());
+        self.errno = Some(errno);
+        self
+    }
+
+    /// The same error, with the step of the plan where it happened.
+    #[must_use]
+    pub fn step(mut self, number: u32, total: u32) -> Error {
+        self.step = Some((number, total));
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41]; hint: …`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(config) = &self.config {
+            write!(f, " ({config})")?;
+        }
+        if let Some(call) = &self.call {
+            write!(f, ": {call}")?;
+        }
+        if let Some(errno) = self.errno {
+            let sign = if self.call.is_some() { " =" } else { ":" };
+            write!(f, "{sign} {} ({errno:?})", errno_text(errno))?;
+        }
+        if let Some((number, total)) = self.step {
+            write!(f, " [step {number} of {total}]")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The errno in words, lower case as clients match them: `no such process`.
+pub fn errno_text(errno: Errno) -> String {
+    let text = errno.desc();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) if !text.starts_with("I/O") && !text.starts_with("RPC") => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_everything_on_one_line() {
+        let error = Error::new(Kind::Kernel, "cannot mount \"proc\" at /proc")
+            .at("mounts[0]")
+            .call("fsmount(7, FSMOUNT_CLOEXEC, 0)", Errno::EPERM)
+            .step(7, 41)
+            .hint("is the outer /proc masked?");
+        assert_eq!(
+            error.to_string(),
+            "cannot mount \"proc\" at /proc (mounts[0]): fsmount(7, FSMOUNT_CLOEXEC, 0) = operation not permitted (EPERM) \
+             [step 7 of 41]; hint: is the outer /proc masked?"
+        );
+    }
+
+    #[test]
+    fn errno_in_lower_case_as_clients_match_it() {
+        assert_eq!(errno_text(Errno::ESRCH), "no such process");
+        assert_eq!(errno_text(Errno::ENOENT), "no such file or directory");
+        assert_eq!(errno_text(Errno::EACCES), "permission denied");
+        let error = Error::new(Kind::Kernel, "cannot signal init").call("pidfd_send_signal(3, 9)", Errno::ESRCH);
+        assert!(error.to_string().ends_with("= no such process (ESRCH)"));
+    }
+}
