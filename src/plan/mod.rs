@@ -1,3 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Floor 2, PURE: what will be done, decided once.
+//! Floor 2, PURE: what will be done, decided once. Read this file first.
+//!
+//! `config.json` + what the user asked + what this kernel can do → [`Plan`], an ordered list of small typed operations. Nothing is
+//! decided after it is made: the runtime carries out [`Plan::parent`], the container's process carries out [`Plan::child`].
+#![forbid(unsafe_code)]
+
+pub mod host;
+pub mod request;
 pub mod seccomp;
+pub mod step;
+
+use crate::linux::types::Namespaces;
+pub use host::Host;
+pub use request::{CgroupManager, Id, Request, Rootless, Verb};
+pub use step::{IdMap, Join, Op, ParentOp, ParentStep, Step};
+
+/// Everything that making a container does, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How the process comes to be.
+    pub spawn: Spawn,
+    /// What the runtime does, in order.
+    pub parent: Vec<ParentStep>,
+    /// What the container's process does, in order.
+    pub child: Vec<Step>,
+    /// The hooks of each kind.
+    pub hooks: Hooks,
+    /// The program.
+    pub exec: Exec,
+    /// What the user should know although it is no error.
+    pub warnings: Vec<String>,
+}
+
+/// How the container's process comes to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// Namespaces that clone3(2) makes.
+    pub create: Namespaces,
+    /// One clone, or two.
+    pub shape: Shape,
+    /// Mappings of a new user namespace.
+    pub id_map: Option<IdMap>,
+    /// newuidmap(1) and newgidmap(1) write the mappings, because the runtime may not.
+    pub id_map_programs: Option<(String, String)>,
+    /// setgroups(2) is denied in the new user namespace; user_namespaces(7).
+    pub deny_setgroups: bool,
+}
+
+/// How many processes it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The runtime clones the container's process.
+    OneClone,
+    /// A first process enters these namespaces and clones the container's process from there, as a child of the runtime: only from
+    /// inside can a pid namespace be entered, or new namespaces belong to a user namespace that exists.
+    TwoClones(Vec<Join>),
+}
+
+/// The hooks, each kind in the order of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Deprecated: as createRuntime, and before them.
+    pub prestart: Vec<Hook>,
+    /// In the runtime's namespaces, before pivot_root(2).
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before pivot_root(2).
+    pub create_container: Vec<Hook>,
+    /// In the container, before its program.
+    pub start_container: Vec<Hook>,
+    /// In the runtime's namespaces, after the program has started.
+    pub poststart: Vec<Hook>,
+    /// In the runtime's namespaces, after the container is deleted.
+    pub poststop: Vec<Hook>,
+}
+
+/// One program to run at a point of the lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The program, absolute.
+    pub path: String,
+    /// argv, argv[0] included; the path alone where the configuration has none.
+    pub args: Vec<String>,
+    /// The whole environment; none where the configuration has no `env`.
+    pub env: Option<Vec<String>>,
+    /// Seconds until it is killed.
+    pub timeout_s: Option<u64>,
+    /// `hooks.createRuntime[1]`
+    pub at: String,
+}
+
+/// The program of the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exec {
+    /// argv
+    pub args: Vec<String>,
+    /// The environment, each name once.
+    pub env: Vec<String>,
+    /// HOME is to be added from the container's /etc/passwd.
+    pub home_for_uid: Option<u32>,
+    /// It gets a terminal of its own.
+    pub terminal: bool,
+    /// How many descriptors after the standard streams it inherits.
+    pub inherited_fds: u32,
+}

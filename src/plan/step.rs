@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of a plan: small typed operations, one list for the runtime and one for the container's process.
+//!
+//! A step says everything its hand needs; a hand may look at an errno, never at the configuration. `plan::show` prints steps,
+//! `container::create` carries out [`ParentOp`]s, `process::init` carries out [`Op`]s.
+
+use crate::linux::types::{Atime, CapSet, DeviceNumber, IdRange, MountAttr, Namespaces, NodeKind, Propagation};
+
+/// One step of the container's process, and the field of config.json that asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What to do.
+    pub op: Op,
+    /// JSON path of the field that asked for it; empty where none did.
+    pub at: String,
+}
+
+/// One step of the runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentStep {
+    /// What to do.
+    pub op: ParentOp,
+    /// JSON path of the field that asked for it; empty where none did.
+    pub at: String,
+}
+
+/// What the container's process does, in order, from clone3(2) to execve(2).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Wait until the runtime has done what must come first (id maps, net devices).
+    AwaitRuntime,
+    /// Take on user and group 0 of the user namespace just entered.
+    BecomeNamespaceRoot,
+    /// Enter existing namespaces, in this order, by the descriptors opened at [`ParentOp::OpenNamespaces`].
+    Join(Vec<Join>),
+    /// A new session, without a controlling terminal; setsid(2).
+    NewSession,
+    /// A new session keyring of this name, which the process may search; keyctl(2).
+    NewKeyring(String),
+    /// A new cgroup namespace, rooted at the cgroup that the process is in by now (clone3(2) would take the runtime's).
+    NewCgroupNamespace,
+    /// A new time namespace with these offsets, entered at once; time_namespaces(7).
+    NewTimeNamespace(Vec<TimeOffset>),
+    /// Bring up `lo`.
+    LoopbackUp,
+    /// Open the host's /proc, verified, for the labels and sysctls of later steps.
+    OpenProc,
+    /// Set how mounts of this new mount namespace propagate, from `/` on.
+    Propagation(PropagationChange),
+    /// Make the root filesystem a mount of its own and open it.
+    AttachRoot {
+        /// What it is a copy of.
+        source: Tree,
+    },
+    /// Mount inside the root filesystem.
+    Mount(Mount),
+    /// Make a device node or FIFO inside the root filesystem.
+    Node(Node),
+    /// Make a symbolic link inside the root filesystem, where nothing is yet.
+    Link {
+        /// Where, inside the root filesystem.
+        path: String,
+        /// What it says.
+        target: String,
+    },
+    /// Let the runtime run the hooks that come before pivot_root(2), in its own namespaces, and wait for it.
+    AskForRuntimeHooks,
+    /// Run the createContainer hooks here: the container's namespaces, the runtime's files.
+    CreateContainerHooks,
+    /// Make the root filesystem the root of the mount namespace; pivot_root(2).
+    Pivot,
+    /// `--no-pivot`: move the root filesystem's mount over `/` and chroot(2) into it.
+    MoveRoot,
+    /// Set how the container's own root mount propagates.
+    RootPropagation(PropagationChange),
+    /// Open a terminal of the container's devpts, bind it to /dev/console, make it the standard streams and send its master.
+    Console {
+        /// Columns and rows, where the configuration says.
+        size: Option<(u16, u16)>,
+    },
+    /// sethostname(2)
+    Hostname(String),
+    /// setdomainname(2)
+    Domainname(String),
+    /// Write a kernel parameter of the container's namespaces.
+    Sysctl {
+        /// `net.ipv4.ip_forward`
+        key: String,
+        /// What to write.
+        value: String,
+    },
+    /// Make the subtree at this path read-only; passed over where the path does not exist.
+    ReadonlyPath(String),
+    /// Hide these paths: files under /dev/null, directories under one empty read-only tmpfs; missing ones are passed over.
+    MaskPaths(Vec<String>),
+    /// Make the root mount itself read-only.
+    ReadonlyRoot,
+    /// setrlimit(2)
+    Rlimit {
+        /// `RLIMIT_NOFILE`
+        name: String,
+        /// The resource's number.
+        resource: u32,
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// sched_setattr(2)
+    Scheduler(Scheduler),
+    /// ioprio_set(2): class and level, as one word.
+    IoPriority {
+        /// Class (1 real time, 2 best effort, 3 idle).
+        class: u8,
+        /// Level in the class, 0 to 7.
+        level: u8,
+    },
+    /// set_mempolicy(2)
+    MemoryPolicy {
+        /// `MPOL_*` with its flags.
+        mode: u32,
+        /// NUMA nodes.
+        nodes: Vec<u32>,
+    },
+    /// sched_setaffinity(2)
+    Affinity(Vec<u32>),
+    /// personality(2)
+    Personality(u32),
+    /// The AppArmor profile that execve(2) will enter.
+    ApparmorProfile(String),
+    /// The SELinux label that execve(2) will enter.
+    SelinuxLabel(String),
+    /// Give the standard streams to the container's user, as `chown $uid` would; fchown(2).
+    OwnStdio {
+        /// The process's user.
+        uid: u32,
+    },
+    /// umask(2)
+    Umask(u32),
+    /// Everything that makes up who the process is: bounding set, groups, ids, capabilities.
+    Identity(Identity),
+    /// Change into the working directory, made where it is missing, and prove that it is inside the container.
+    WorkingDirectory(String),
+    /// PR_SET_NO_NEW_PRIVS
+    NoNewPrivileges,
+    /// Find the program in the container, so that "not found" is an error of create.
+    FindProgram,
+    /// Close every descriptor that the program shall not have, but those of the steps still to come.
+    CloseDescriptors {
+        /// How many after the standard streams stay open: LISTEN_FDS and --preserve-fds.
+        keep: u32,
+    },
+    /// Tell the runtime that all is ready, and wait until it has saved the state.
+    Ready,
+    /// Wait for `start`.
+    AwaitStart,
+    /// Run the startContainer hooks here.
+    StartContainerHooks,
+    /// Load the seccomp filter, then drop the capabilities kept for loading it.
+    Seccomp(SeccompLoad),
+    /// execve(2)
+    Exec,
+}
+
+/// What the runtime does, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParentOp {
+    /// Save the journal: the id, the creator and everything that is going to be made, before any of it is.
+    SaveCreating,
+    /// Make the cgroup, and set its limits and device filter before anything runs in it.
+    MakeCgroup,
+    /// Open the namespaces to be joined.
+    OpenNamespaces(Vec<Join>),
+    /// Take a detached copy of a host tree, while the runtime's own rights and mount namespace still apply.
+    OpenTree {
+        /// Position among the trees handed to the child ([`Tree::FromRuntime`]).
+        slot: usize,
+        /// Path on the host.
+        path: String,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Id-mapped with these mappings (users, groups).
+        id_map: Option<IdMap>,
+        /// Whether the whole tree is id-mapped (`ridmap`).
+        id_map_recursive: bool,
+    },
+    /// Connect to the console socket.
+    ConnectConsole(String),
+    /// Make the start gate, `exec.fifo`.
+    MakeStartGate,
+    /// Make the directory of the notify socket's proxy.
+    MakeNotifySocket,
+    /// Make the container's process; clone3(2).
+    Clone,
+    /// Adjust how ready the kernel is to kill it; proc(5).
+    OomScoreAdj(i32),
+    /// Write uid_map and gid_map, or have newuidmap(1) and newgidmap(1) do it.
+    WriteIdMaps,
+    /// Move a network device into the container's network namespace.
+    MoveNetDevice {
+        /// Its name here.
+        name: String,
+        /// Its name there.
+        new_name: String,
+    },
+    /// Put the process into its resctrl group.
+    EnterResctrl,
+    /// Let the child go on from [`Op::AwaitRuntime`].
+    ReleaseChild,
+    /// Wait for [`Op::AskForRuntimeHooks`], run the prestart and createRuntime hooks, answer.
+    RuntimeHooks,
+    /// Wait for [`Op::Ready`].
+    AwaitReady,
+    /// Save the state: the container exists from here on.
+    SaveCreated,
+    /// Write the pid file.
+    PidFile(String),
+    /// Send a pidfd of the process over this socket.
+    SendPidfd(String),
+    /// Let the child go on from [`Op::Ready`].
+    ReleaseReady,
+    /// `run`: wait until the program runs, or why it does not.
+    AwaitExec,
+    /// Run the poststart hooks.
+    PoststartHooks,
+}
+
+/// Entering one existing namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Which kind.
+    pub kind: Namespaces,
+    /// File of the namespace: `/proc/42/ns/net`.
+    pub path: String,
+    /// JSON path of the field that names it.
+    pub at: String,
+}
+
+/// Where a tree of mounts comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// A path on the host, opened by the child in its own copy of the mount namespace before it leaves the host's root.
+    Path(String),
+    /// A detached tree that the runtime opened before the clone, in this slot.
+    FromRuntime(usize),
+}
+
+/// How mounts propagate, and whether those below change as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PropagationChange {
+    /// The new propagation.
+    pub kind: Propagation,
+    /// The mounts below change too.
+    pub recursive: bool,
+}
+
+/// Mount attributes to set and to clear: disjoint, by [`AttrChange::set`] and [`AttrChange::clear`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttrChange {
+    set: MountAttr,
+    clear: MountAttr,
+    atime: Option<Atime>,
+}
+
+impl AttrChange {
+    /// Sets these attributes; the last word on an attribute wins.
+    pub fn set(&mut self, attr: MountAttr) {
+        self.set |= attr;
+        self.clear &= !attr;
+    }
+    /// Clears these attributes; the last word on an attribute wins.
+    pub fn clear(&mut self, attr: MountAttr) {
+        self.clear |= attr;
+        self.set &= !attr;
+    }
+    /// Chooses the access-time rule; the last word wins.
+    pub fn atime(&mut self, atime: Atime) {
+        self.atime = Some(atime);
+    }
+    /// `mount_attr.attr_set`
+    pub fn attr_set(self) -> u64 {
+        self.set.bits() | self.atime.map_or(0, Atime::bits)
+    }
+    /// `mount_attr.attr_clr`
+    pub fn attr_clear(self) -> u64 {
+        self.clear.bits() | self.atime.map_or(0, |_| Atime::MASK)
+    }
+    /// The attributes that will be set.
+    pub fn flags(self) -> MountAttr {
+        self.set
+    }
+    /// Nothing to change.
+    pub fn is_empty(self) -> bool {
+        self == AttrChange::default()
+    }
+}
+
+/// A mount inside the root filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where: an absolute path that is resolved inside the root filesystem.
+    pub destination: String,
+    /// Do not follow a symbolic link at the end of the destination (`dest-nofollow`).
+    pub destination_nofollow: bool,
+    /// What is mounted.
+    pub source: Source,
+    /// Attributes of this mount.
+    pub attr: AttrChange,
+    /// Attributes of this mount and all below it.
+    pub attr_recursive: AttrChange,
+    /// Propagation changes, in order.
+    pub propagation: Vec<PropagationChange>,
+}
+
+/// What a mount brings in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A new instance of a filesystem; fsopen(2).
+    New {
+        /// `tmpfs`, `proc`, …
+        fstype: String,
+        /// What mountinfo will show as the source.
+        source: String,
+        /// Parameters for fsconfig(2), in order: `mode` = `755`, `newinstance`.
+        parameters: Vec<(String, Option<String>)>,
+        /// Copy what the root filesystem has at the destination into the new tmpfs (`tmpcopyup`).
+        copy_up: bool,
+        /// Bind this host tree instead where the kernel refuses the type to this user namespace.
+        fallback: Option<String>,
+    },
+    /// A copy of a host tree.
+    Bind {
+        /// Which.
+        tree: Tree,
+        /// As the configuration writes it, for messages.
+        source: String,
+        /// With the mounts below it (`rbind`).
+        recursive: bool,
+        /// Do not follow a symbolic link at the end of the source (`src-nofollow`, `copy-symlink`).
+        source_nofollow: bool,
+        /// Copy a symbolic link as a link instead of mounting (`copy-symlink`).
+        copy_symlink: bool,
+        /// Id-mapped with these mappings, by a process that may.
+        id_map: Option<IdMap>,
+    },
+    /// Change the mount that is there already (`remount`).
+    Remount {
+        /// Parameters for the filesystem's superblock, where it is not a bind.
+        parameters: Option<Vec<(String, Option<String>)>>,
+    },
+    /// The container's own part of the cgroup2 tree, bound because its cgroup namespace is not its own.
+    CgroupSubtree {
+        /// Path on the host.
+        path: String,
+    },
+}
+
+/// Id mappings of a mount or of a user namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// User ids.
+    pub uids: Vec<IdRange>,
+    /// Group ids.
+    pub gids: Vec<IdRange>,
+}
+
+/// A device node or FIFO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where, inside the root filesystem.
+    pub path: String,
+    /// What kind.
+    pub kind: NodeKind,
+    /// Which device; none for a FIFO.
+    pub number: DeviceNumber,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bind the host's node of the same path instead of making one: mknod(2) is refused in a user namespace.
+    pub bind: bool,
+}
+
+/// A clock's offset in a time namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeOffset {
+    /// `monotonic` or `boottime`.
+    pub clock: String,
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds.
+    pub nanosecs: u32,
+}
+
+/// sched_setattr(2), in the kernel's own numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduler {
+    /// `SCHED_*`
+    pub policy: u32,
+    /// `SCHED_FLAG_*`
+    pub flags: u64,
+    /// For OTHER and BATCH.
+    pub nice: i32,
+    /// For FIFO and RR.
+    pub priority: u32,
+    /// Nanoseconds, for DEADLINE.
+    pub runtime: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub deadline: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub period: u64,
+}
+
+/// Who the process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups; none where setgroups(2) is denied to this user namespace.
+    pub groups: Option<Vec<u32>>,
+    /// Bounding set.
+    pub bounding: CapSet,
+    /// Effective set, as the program will have it.
+    pub effective: CapSet,
+    /// Permitted set, as the program will have it.
+    pub permitted: CapSet,
+    /// Inheritable set.
+    pub inheritable: CapSet,
+    /// Ambient set.
+    pub ambient: CapSet,
+    /// Kept until the seccomp filter is loaded, then dropped (CAP_SYS_ADMIN where no_new_privs is not asked for; seccomp(2)).
+    pub keep_for_seccomp: CapSet,
+}
+
+/// The seccomp filter to load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeccompLoad {
+    /// The program.
+    pub filter: Vec<crate::linux::types::SockFilter>,
+    /// `SECCOMP_FILTER_FLAG_*`
+    pub flags: u64,
+    /// Where the listener goes (`listenerPath`), with what (`listenerMetadata`).
+    pub listener: Option<(String, String)>,
+}
