@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Floor 1: words of OCI, no kernel.
 
+pub mod types;
+
+pub use types::*;
+
 /// One thing wrong with a configuration: where, and what the rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The words of a bundle's config.json (runtime-spec 1.3.0, config.md), the Linux half of it, as plain values.
+//!
+//! Filled by [`crate::spec::load`], judged by [`crate::spec::validate`], read by the plan. The types are our own and not those of the
+//! oci-spec crate because a runtime must take what its callers write: unknown capabilities are a warning and not a refusal, absent and
+//! `null` mean the same, and the number 1 and the text "1" do not. The tests hold these types against oci-spec's.
+//!
+//! Conventions: names are the specification's in snake case, without the prefix "Linux". An array that is absent or null is an empty
+//! `Vec`; an object or number that may be absent is an `Option`; text is empty when absent. Enumerations stay text here, so that
+//! validation can name a value it does not know. Fields of other platforms (vm, windows, solaris, zos, freebsd) and unknown fields are
+//! ignored, as the specification asks (config.md, "Extensibility").
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+mod linux;
+mod process;
+mod resources;
+mod seccomp;
+
+pub use linux::*;
+pub use process::*;
+pub use resources::*;
+pub use seccomp::*;
+
+/// A value that may stand in a field: how it is read when null, and when it need not be written.
+pub trait Field: Sized {
+    /// Reads the value; null reads as absent.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+
+    /// True when writing the field would say nothing.
+    fn is_absent(&self) -> bool;
+}
+
+impl<T: for<'a> Deserialize<'a>> Field for Option<T> {
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Option::deserialize(from)
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// `Field` for types whose absence is their default value.
+macro_rules! null_is_default {
+    ($([$($of:tt)*] $type:ty, $absent:expr;)*) => {$(
+        impl<$($of)*> Field for $type {
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Ok(Option::deserialize(from)?.unwrap_or_default())
+            }
+
+            fn is_absent(&self) -> bool {
+                let absent: fn(&$type) -> bool = $absent;
+                absent(self)
+            }
+        }
+    )*};
+}
+
+null_is_default! {
+    [T: for<'a> Deserialize<'a>] Vec<T>, |list| list.is_empty();
+    [T: for<'a> Deserialize<'a>] BTreeMap<String, T>, |map| map.is_empty();
+    [] String, |text| text.is_empty();
+    [] bool, |on| !on;
+    [] u32, |_| false;
+    [] i32, |_| false;
+    [] i64, |_| false;
+    [] User, |_| false;
+}
+
+/// Structs that are JSON objects: every field may be absent or null, and is written only when it says something.
+macro_rules! object {
+    ($($(#[$about:meta])* pub struct $name:ident { $($(#[$field_about:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name {$(
+            $(#[$field_about])*
+            #[serde(default, deserialize_with = "Field::read", skip_serializing_if = "Field::is_absent")]
+            pub $field: $type,
+        )*}
+    )*};
+}
+pub(crate) use object;
+
+object! {
+    /// config.json.
+    pub struct Spec {
+        /// The version of the specification the bundle follows; semantic versioning.
+        oci_version: String,
+        /// The root file system.
+        root: Option<Root>,
+        /// What to mount into it, in order.
+        mounts: Vec<Mount>,
+        /// The container process; needed by `start`.
+        process: Option<Process>,
+        /// sethostname(2) in the container's UTS namespace.
+        hostname: String,
+        /// setdomainname(2) in the container's UTS namespace.
+        domainname: String,
+        /// Programs to run at points of the lifecycle.
+        hooks: Option<Hooks>,
+        /// What the caller wants remembered, or asks of this runtime.
+        annotations: BTreeMap<String, String>,
+        /// What only Linux has.
+        linux: Option<Linux>,
+    }
+
+    /// The container's root file system (config.md, "Root").
+    pub struct Root {
+        /// The directory: absolute, or relative to the bundle.
+        path: String,
+        /// Whether it is read-only inside the container.
+        readonly: bool,
+    }
+
+    /// One mount (config.md, "Mounts").
+    pub struct Mount {
+        /// Where, inside the container; a relative path counts from its root.
+        destination: String,
+        /// The file system type; of no meaning for a bind mount.
+        #[serde(rename = "type")]
+        kind: String,
+        /// A device, or the file or directory to bind: absolute, or relative to the bundle.
+        source: String,
+        /// As of fstab(5), and more (config.md, "Linux mount options").
+        options: Vec<String>,
+        /// User ids of the file system, shifted (mount_setattr(2), MOUNT_ATTR_IDMAP).
+        uid_mappings: Vec<IdMapping>,
+        /// Group ids of the file system, shifted.
+        gid_mappings: Vec<IdMapping>,
+    }
+
+    /// Programs to run at points of the lifecycle (config.md, "POSIX-platform Hooks").
+    pub struct Hooks {
+        /// Deprecated: with createRuntime, before those.
+        prestart: Vec<Hook>,
+        /// During create, in the runtime's namespaces.
+        create_runtime: Vec<Hook>,
+        /// During create, in the container's namespaces, before pivot_root.
+        create_container: Vec<Hook>,
+        /// During start, in the container.
+        start_container: Vec<Hook>,
+        /// After start, in the runtime's namespaces.
+        poststart: Vec<Hook>,
+        /// After delete, in the runtime's namespaces.
+        poststop: Vec<Hook>,
+    }
+
+    /// One program to run.
+    pub struct Hook {
+        /// Absolute path; in the host, or in the container for startContainer.
+        path: String,
+        /// argv, with argv\[0\]; empty means the path alone.
+        args: Vec<String>,
+        /// The whole environment: KEY=VALUE.
+        env: Vec<String>,
+        /// Seconds, more than 0; absent means for ever.
+        timeout: Option<i64>,
+    }
+}
+
+/// A range of user or group ids, here and outside (user_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct IdMapping {
+    /// The first id inside.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// The first id outside.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many ids.
+    pub size: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_and_null_are_the_same() {
+        let absent: Spec = serde_json::from_str(r#"{"ociVersion":"1.3.0"}"#).unwrap();
+        let null: Spec = serde_json::from_str(
+            r#"{"ociVersion":"1.3.0","root":null,"mounts":null,"process":null,"hostname":null,"annotations":null,"linux":null}"#,
+        )
+        .unwrap();
+        assert_eq!(absent, null);
+        let inner: Process = serde_json::from_str(r#"{"user":null,"env":null,"terminal":null,"oomScoreAdj":null}"#).unwrap();
+        assert_eq!(inner, Process::default());
+    }
+
+    #[test]
+    fn names_are_the_specifications() {
+        let text = r#"{"process":{"execCPUAffinity":{"initial":"0","final":"1"}},"linux":{"uidMappings":[{"containerID":0,"hostID":1,"size":2}],"intelRdt":{"closID":"a","l3CacheSchema":"b","memBwSchema":"c"},"resources":{"memory":{"kernelTCP":1,"disableOOMKiller":true},"blockIO":{"throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":1}]},"network":{"classID":1}}}}"#;
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        let again: serde_json::Value = serde_json::to_value(&spec).unwrap();
+        let mut given: serde_json::Value = serde_json::from_str(text).unwrap();
+        given["process"]["user"] = serde_json::json!({"uid": 0, "gid": 0});
+        assert_eq!(again, given);
+    }
+
+    #[test]
+    fn numbers_are_strict() {
+        for bad in ["1.0", "-1", "4294967296", "\"1\"", "1e3", "true"] {
+            let text = format!(r#"{{"uid":{bad}}}"#);
+            assert!(serde_json::from_str::<User>(&text).is_err(), "{bad} was taken for a user id");
+        }
+        let limit: Rlimit = serde_json::from_str(r#"{"type":"RLIMIT_CORE","hard":18446744073709551615,"soft":0}"#).unwrap();
+        assert_eq!(limit.hard, u64::MAX);
+    }
+}
