@@ -12,167 +12,104 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
-
 mod linux;
+mod object;
 mod process;
 mod resources;
 mod seccomp;
 
 pub use linux::*;
+pub(crate) use object::object;
+pub use object::{Field, Object, Value, read_object, write_object};
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
-
-/// A value that may stand in a field: how it is read when null, and when it need not be written.
-pub trait Field: Sized {
-    /// Reads the value; null reads as absent.
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
-
-    /// True when writing the field would say nothing.
-    fn is_absent(&self) -> bool;
-}
-
-impl<T: for<'a> Deserialize<'a>> Field for Option<T> {
-    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Option::deserialize(from)
-    }
-
-    fn is_absent(&self) -> bool {
-        self.is_none()
-    }
-}
-
-/// `Field` for types whose absence is their default value.
-macro_rules! null_is_default {
-    ($([$($of:tt)*] $type:ty, $absent:expr;)*) => {$(
-        impl<$($of)*> Field for $type {
-            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                Ok(Option::deserialize(from)?.unwrap_or_default())
-            }
-
-            fn is_absent(&self) -> bool {
-                let absent: fn(&$type) -> bool = $absent;
-                absent(self)
-            }
-        }
-    )*};
-}
-
-null_is_default! {
-    [T: for<'a> Deserialize<'a>] Vec<T>, |list| list.is_empty();
-    [T: for<'a> Deserialize<'a>] BTreeMap<String, T>, |map| map.is_empty();
-    [] String, |text| text.is_empty();
-    [] bool, |on| !on;
-    [] u32, |_| false;
-    [] i32, |_| false;
-    [] i64, |_| false;
-    [] User, |_| false;
-}
-
-/// Structs that are JSON objects: every field may be absent or null, and is written only when it says something.
-macro_rules! object {
-    ($($(#[$about:meta])* pub struct $name:ident { $($(#[$field_about:meta])* $field:ident: $type:ty,)* })*) => {$(
-        $(#[$about])*
-        #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-        #[serde(rename_all = "camelCase")]
-        pub struct $name {$(
-            $(#[$field_about])*
-            #[serde(default, deserialize_with = "Field::read", skip_serializing_if = "Field::is_absent")]
-            pub $field: $type,
-        )*}
-    )*};
-}
-pub(crate) use object;
 
 object! {
     /// config.json.
     pub struct Spec {
         /// The version of the specification the bundle follows; semantic versioning.
-        oci_version: String,
+        oci_version: String = "ociVersion",
         /// The root file system.
-        root: Option<Root>,
+        root: Option<Root> = "root",
         /// What to mount into it, in order.
-        mounts: Vec<Mount>,
+        mounts: Vec<Mount> = "mounts",
         /// The container process; needed by `start`.
-        process: Option<Process>,
+        process: Option<Process> = "process",
         /// sethostname(2) in the container's UTS namespace.
-        hostname: String,
+        hostname: String = "hostname",
         /// setdomainname(2) in the container's UTS namespace.
-        domainname: String,
+        domainname: String = "domainname",
         /// Programs to run at points of the lifecycle.
-        hooks: Option<Hooks>,
+        hooks: Option<Hooks> = "hooks",
         /// What the caller wants remembered, or asks of this runtime.
-        annotations: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String> = "annotations",
         /// What only Linux has.
-        linux: Option<Linux>,
+        linux: Option<Linux> = "linux",
     }
 
     /// The container's root file system (config.md, "Root").
     pub struct Root {
         /// The directory: absolute, or relative to the bundle.
-        path: String,
+        path: String = "path",
         /// Whether it is read-only inside the container.
-        readonly: bool,
+        readonly: bool = "readonly",
     }
 
     /// One mount (config.md, "Mounts").
     pub struct Mount {
         /// Where, inside the container; a relative path counts from its root.
-        destination: String,
+        destination: String = "destination",
         /// The file system type; of no meaning for a bind mount.
-        #[serde(rename = "type")]
-        kind: String,
+        kind: String = "type",
         /// A device, or the file or directory to bind: absolute, or relative to the bundle.
-        source: String,
+        source: String = "source",
         /// As of fstab(5), and more (config.md, "Linux mount options").
-        options: Vec<String>,
+        options: Vec<String> = "options",
         /// User ids of the file system, shifted (mount_setattr(2), MOUNT_ATTR_IDMAP).
-        uid_mappings: Vec<IdMapping>,
+        uid_mappings: Vec<IdMapping> = "uidMappings",
         /// Group ids of the file system, shifted.
-        gid_mappings: Vec<IdMapping>,
+        gid_mappings: Vec<IdMapping> = "gidMappings",
     }
 
     /// Programs to run at points of the lifecycle (config.md, "POSIX-platform Hooks").
     pub struct Hooks {
         /// Deprecated: with createRuntime, before those.
-        prestart: Vec<Hook>,
+        prestart: Vec<Hook> = "prestart",
         /// During create, in the runtime's namespaces.
-        create_runtime: Vec<Hook>,
+        create_runtime: Vec<Hook> = "createRuntime",
         /// During create, in the container's namespaces, before pivot_root.
-        create_container: Vec<Hook>,
+        create_container: Vec<Hook> = "createContainer",
         /// During start, in the container.
-        start_container: Vec<Hook>,
+        start_container: Vec<Hook> = "startContainer",
         /// After start, in the runtime's namespaces.
-        poststart: Vec<Hook>,
+        poststart: Vec<Hook> = "poststart",
         /// After delete, in the runtime's namespaces.
-        poststop: Vec<Hook>,
+        poststop: Vec<Hook> = "poststop",
     }
 
     /// One program to run.
     pub struct Hook {
         /// Absolute path; in the host, or in the container for startContainer.
-        path: String,
+        path: String = "path",
         /// argv, with argv\[0\]; empty means the path alone.
-        args: Vec<String>,
+        args: Vec<String> = "args",
         /// The whole environment: KEY=VALUE.
-        env: Vec<String>,
+        env: Vec<String> = "env",
         /// Seconds, more than 0; absent means for ever.
-        timeout: Option<i64>,
+        timeout: Option<i64> = "timeout",
     }
-}
 
-/// A range of user or group ids, here and outside (user_namespaces(7)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct IdMapping {
-    /// The first id inside.
-    #[serde(rename = "containerID")]
-    pub container_id: u32,
-    /// The first id outside.
-    #[serde(rename = "hostID")]
-    pub host_id: u32,
-    /// How many ids.
-    pub size: u32,
+    /// A range of user or group ids, here and outside (user_namespaces(7)).
+    #[derive(Copy, Eq)]
+    pub struct IdMapping {
+        /// The first id inside.
+        container_id: u32 = "containerID" required,
+        /// The first id outside.
+        host_id: u32 = "hostID" required,
+        /// How many ids.
+        size: u32 = "size" required,
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +136,16 @@ mod tests {
         let mut given: serde_json::Value = serde_json::from_str(text).unwrap();
         given["process"]["user"] = serde_json::json!({"uid": 0, "gid": 0});
         assert_eq!(again, given);
+    }
+
+    #[test]
+    fn objects_are_objects() {
+        for bad in ["[0,0]", "\"0\"", r#"{"uid":0,"uid":1}"#] {
+            assert!(serde_json::from_str::<User>(bad).is_err(), "{bad} was taken for a user");
+        }
+        for bad in [r#"{"containerID":0,"size":1}"#, r#"{"containerID":0,"hostID":null,"size":1}"#] {
+            assert!(serde_json::from_str::<IdMapping>(bad).is_err(), "{bad} was taken for a mapping");
+        }
     }
 
     #[test]

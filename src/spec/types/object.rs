@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How JSON objects become structs and back: one reader and one writer for all of them, and a table per struct.
+//!
+//! serde's derive would do, but it also takes an array for an object (field by position), refuses null where a caller's omission means
+//! "nothing", and costs code for every struct and field. Here a struct gives its table of names ([`Object`], by the macro [`object!`])
+//! and the rest is written once. Unknown names are passed over (config.md, "Extensibility"); a name given twice is refused, because two
+//! readers of the same file could otherwise disagree about what it says.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+
+/// A struct that is a JSON object.
+pub trait Object: Default {
+    /// The names of its fields; at most 32.
+    const NAMES: &'static [&'static str];
+    /// Which of them must be there, as bits.
+    const REQUIRED: u32;
+
+    /// Reads the value of the field `NAMES[index]`.
+    fn read_field<'de, A: MapAccess<'de>>(&mut self, index: usize, from: &mut A) -> Result<(), A::Error>;
+
+    /// Writes the fields that say something.
+    fn write_fields<M: SerializeMap>(&self, to: &mut M) -> Result<(), M::Error>;
+}
+
+/// Reads an object: what `Deserialize` of every [`Object`] does.
+pub fn read_object<'de, T: Object, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    from.deserialize_map(Reader(PhantomData))
+}
+
+/// Writes an object: what `Serialize` of every [`Object`] does.
+pub fn write_object<T: Object, S: Serializer>(object: &T, to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(None)?;
+    object.write_fields(&mut map)?;
+    map.end()
+}
+
+struct Reader<T>(PhantomData<T>);
+
+impl<'de, T: Object> Visitor<'de> for Reader<T> {
+    type Value = T;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<T, A::Error> {
+        const { assert!(T::NAMES.len() <= 32, "a bit for each field") };
+        let mut object = T::default();
+        let mut seen = 0u32;
+        while let Some(name) = from.next_key_seed(NameIn(T::NAMES))? {
+            let Some(index) = name else {
+                from.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if seen & 1 << index != 0 {
+                return Err(Error::duplicate_field(T::NAMES[index]));
+            }
+            seen |= 1 << index;
+            object.read_field(index, &mut from)?;
+        }
+        let missing = T::REQUIRED & !seen;
+        if missing != 0 {
+            return Err(Error::missing_field(T::NAMES[missing.trailing_zeros() as usize]));
+        }
+        Ok(object)
+    }
+}
+
+/// Reads a name as its index in a table of names.
+struct NameIn(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for NameIn {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<usize>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NameIn {
+    type Value = Option<usize>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().position(|known| *known == name))
+    }
+}
+
+/// A value that may stand in a field: how it is read when null, and when it need not be written.
+pub trait Field: Sized {
+    /// Reads the value; null reads as absent.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+
+    /// True when writing the field would say nothing.
+    fn is_absent(&self) -> bool;
+}
+
+/// A field's value, to be read as [`Field`] says.
+pub struct Value<T>(pub T);
+
+impl<'de, T: Field> Deserialize<'de> for Value<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::read(from).map(Value)
+    }
+}
+
+impl<T: for<'a> Deserialize<'a>> Field for Option<T> {
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Option::deserialize(from)
+    }
+
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// [`Field`] for types whose absence is their default value. Numbers and users are always written: 0 says something.
+macro_rules! null_is_default {
+    ($([$($of:tt)*] $type:ty, $absent:expr;)*) => {$(
+        impl<$($of)*> Field for $type {
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Ok(Option::deserialize(from)?.unwrap_or_default())
+            }
+
+            fn is_absent(&self) -> bool {
+                let absent: fn(&$type) -> bool = $absent;
+                absent(self)
+            }
+        }
+    )*};
+}
+
+null_is_default! {
+    [T: for<'a> Deserialize<'a>] Vec<T>, |list| list.is_empty();
+    [T: for<'a> Deserialize<'a>] BTreeMap<String, T>, |map| map.is_empty();
+    [] String, |text| text.is_empty();
+    [] bool, |on| !on;
+    [] u32, |_| false;
+    [] i32, |_| false;
+    [] i64, |_| false;
+    [] super::User, |_| false;
+}
+
+/// Structs that are JSON objects: `field: Type = "name",` may be absent or null, `field: Type = "name" required,` may not.
+macro_rules! object {
+    ($($(#[$about:meta])* pub struct $object:ident {
+        $($(#[$field_about:meta])* $field:ident: $type:ty = $name:literal $($required:ident)?,)*
+    })*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $object {
+            $($(#[$field_about])* pub $field: $type,)*
+        }
+
+        const _: () = {
+            /// The fields in order: a name's place in the table.
+            #[allow(non_camel_case_types)]
+            enum At { $($field,)* }
+
+            impl $crate::spec::types::Object for $object {
+                const NAMES: &'static [&'static str] = &[$($name,)*];
+                const REQUIRED: u32 = 0 $($(| 1 << At::$field as u32 & $crate::spec::types::object!(@mask $required))?)*;
+
+                fn read_field<'de, A: serde::de::MapAccess<'de>>(&mut self, at: usize, from: &mut A) -> Result<(), A::Error> {
+                    $(if at == At::$field as usize {
+                        self.$field = $crate::spec::types::object!(@read from, $type $(, $required)?);
+                    })*
+                    Ok(())
+                }
+
+                fn write_fields<M: serde::ser::SerializeMap>(&self, to: &mut M) -> Result<(), M::Error> {
+                    $($crate::spec::types::object!(@write self.$field, $name, to $(, $required)?);)*
+                    Ok(())
+                }
+            }
+
+            impl<'de> serde::Deserialize<'de> for $object {
+                fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                    $crate::spec::types::read_object(from)
+                }
+            }
+
+            impl serde::Serialize for $object {
+                fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                    $crate::spec::types::write_object(self, to)
+                }
+            }
+        };
+    )*};
+    (@mask required) => { u32::MAX };
+    (@read $from:ident, $type:ty) => { $from.next_value::<$crate::spec::types::Value<$type>>()?.0 };
+    (@read $from:ident, $type:ty, required) => { $from.next_value::<$type>()? };
+    (@write $field:expr, $name:literal, $to:ident) => {
+        if !$crate::spec::types::Field::is_absent(&$field) {
+            $to.serialize_entry($name, &$field)?;
+        }
+    };
+    (@write $field:expr, $name:literal, $to:ident, required) => { $to.serialize_entry($name, &$field)? };
+}
+pub(crate) use object;
