@@ -16,6 +16,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod error;
 pub mod linux;
 pub mod plan;

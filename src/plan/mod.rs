@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod host;
+pub mod namespaces;
+pub mod process;
 pub mod request;
 pub mod seccomp;
 pub mod step;

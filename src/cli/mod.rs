@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 5: words of the user. Arguments in, text and exit status out.
+
+pub mod args;
