@@ -43,25 +43,32 @@ fetch_packages() {
     printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
         "${mirror:-http://deb.debian.org/debian}" "$suite" >"$apt/sources.list"
     : >"$apt/status"
+    # Read after the machine's own configuration, so what that says of proxies holds; its hooks would act on its caches.
+    cat >"$apt/apt.conf" <<END
+Dir::State "$apt";
+Dir::State::lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt";
+Dir::Cache::archives "$apt/archives";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Debug::NoLocking "true";
+APT::Sandbox::User "";
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear DPkg::Post-Invoke;
+END
     say "fetching from Debian $suite: $*"
-    isolated_apt "$apt" -qq update >&2 || return
+    apt-get -c "$apt/apt.conf" -qq update >&2 || return
     rm -f "$apt/archives"/*.deb
-    isolated_apt "$apt" -qq install -y --no-install-recommends --download-only "$@" >&2 || return
+    apt-get -c "$apt/apt.conf" -qq install -y --no-install-recommends --download-only "$@" >&2 || return
     rm -rf "$dir/root"
     for deb in "$apt/archives"/*.deb; do
         dpkg -x "$deb" "$dir/root" || return
     done
     rm -f "$apt/archives"/*.deb
-}
-
-# isolated_apt FOLDER ARGUMENT…: apt-get with all of its state in FOLDER.
-isolated_apt() {
-    local apt=$1
-    shift
-    apt-get -o "Dir::State=$apt" -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status" \
-        -o "Dir::Cache=$apt" -o "Dir::Cache::archives=$apt/archives" -o "Dir::Etc::SourceList=$apt/sources.list" \
-        -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::PreferencesParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
-        -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o APT::Get::AllowUnauthenticated=false "$@"
 }
 
 # bind_to_libraries ROOT BINARY: makes a BINARY unpacked with its libraries in ROOT run with those, loader included.
