@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Floor 1: words of OCI, no kernel.
 
+#[cfg(test)]
+pub mod fixtures;
+pub mod load;
 pub mod types;
 
 pub use types::*;
@@ -19,4 +22,19 @@ impl Problem {
     pub fn new(at: impl Into<String>, rule: impl Into<String>) -> Problem {
         Problem { at: at.into(), rule: rule.into() }
     }
+}
+
+/// The JSON path of the field `name` of the object at `path`. A name that is no plain word is quoted: `linux.sysctl["net.a"]`.
+pub fn field(path: &str, name: &str) -> String {
+    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match (path, plain) {
+        ("", true) => name.to_string(),
+        (_, true) => format!("{path}.{name}"),
+        _ => format!("{path}[{name:?}]"),
+    }
+}
+
+/// The JSON path of an element of the array at `path`.
+pub fn index(path: &str, at: usize) -> String {
+    format!("{path}[{at}]")
 }
