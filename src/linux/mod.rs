@@ -4,4 +4,6 @@
 //! Each call that can fail returns a [`call::CallError`], which reads as strace(1) would print it. Handles are `OwnedFd`s, opened
 //! close-on-exec; paths inside a root filesystem are only opened through [`fd::Root`].
 
+pub mod call;
+pub mod fd;
 pub mod types;

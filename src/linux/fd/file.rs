@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whole files: bounded reading, one-write writing, atomic replacement. Used for config.json, state, cgroup and proc files.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+
+use super::dir;
+use crate::linux::call::{self, Call, CallError, Result, retry};
+use crate::linux::types::Errno;
+
+/// EINVAL unless `fd` is a regular file.
+pub fn require_regular(fd: impl AsFd) -> Result<()> {
+    if super::stat(fd.as_fd())?.is_regular() {
+        return Ok(());
+    }
+    Err(CallError::new(format!("read({}): not a regular file", call::fd(fd)), Errno::EINVAL))
+}
+
+/// Reads from where `fd` stands to its end: at most `max` bytes, EFBIG when there are more. For a file of a container, check
+/// [`require_regular`] first.
+pub fn read_bounded(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
+    const STEP: usize = 64 << 10;
+    let size = super::stat(fd.as_fd())?.size;
+    // Files of proc, sysfs and cgroupfs say 0 or 4096; one byte more than the size lets one extra read see the end.
+    let first = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).max(4096).min(max.saturating_add(1));
+    let mut bytes = vec![0; first];
+    let mut filled = 0;
+    loop {
+        let count =
+            retry(|| nix::unistd::read(fd.as_fd(), &mut bytes[filled..])).call(|| format!("read({})", call::fd(fd.as_fd())))?;
+        filled += count;
+        if filled > max {
+            return Err(CallError::new(format!("read({}): more than {max} bytes", call::fd(fd.as_fd())), Errno::EFBIG));
+        }
+        if count == 0 {
+            bytes.truncate(filled);
+            return Ok(bytes);
+        }
+        if filled == bytes.len() {
+            let more = bytes.len().saturating_add(bytes.len().max(STEP)).min(max.saturating_add(1));
+            bytes.resize(more, 0);
+        }
+    }
+}
+
+/// Reads a regular file of the host by its path, at most `max` bytes; a FIFO or device is EINVAL and never waited for.
+pub fn read_file_bounded(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
+    let fd = dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    require_regular(&fd)?;
+    read_bounded(&fd, max)
+}
+
+/// Reads the regular file `leaf` of a directory, at most `max` bytes.
+pub fn read_at(at: impl AsFd, leaf: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
+    let fd = dir::openat(at, leaf, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?;
+    require_regular(&fd)?;
+    read_bounded(&fd, max)
+}
+
+/// write(2) exactly once: for files of proc, sysfs and cgroupfs, which take a value whole. A short write is EIO.
+pub fn write_once(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let render = || {
+        format!(
+            "write({}, {}, {})",
+            call::fd(fd.as_fd()),
+            call::text(std::os::unix::ffi::OsStrExt::from_bytes(bytes)),
+            bytes.len()
+        )
+    };
+    let written = retry(|| nix::unistd::write(fd.as_fd(), bytes)).call(render)?;
+    if written == bytes.len() { Ok(()) } else { Err(CallError::new(format!("{}: {written} written", render()), Errno::EIO)) }
+}
+
+/// write(2) until all is written: for ordinary files, pipes and sockets.
+pub fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let mut left = bytes;
+    while !left.is_empty() {
+        let written = retry(|| nix::unistd::write(fd.as_fd(), left))
+            .call(|| format!("write({}, ..., {})", call::fd(fd.as_fd()), left.len()))?;
+        left = &left[written..];
+    }
+    Ok(())
+}
+
+/// Opens the existing file `leaf` of a directory and writes `bytes` in one write(2), as cgroup and proc files want it.
+pub fn write_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<()> {
+    write_once(dir::openat(at, leaf, OFlag::O_WRONLY | OFlag::O_NOCTTY, 0)?, bytes)
+}
+
+/// Replaces the file `leaf` of a directory at one instant: readers see the old content or the new. The new file has exactly `mode`. A
+/// file left by an earlier attempt that was killed is overwritten; after an error nothing new remains.
+pub fn write_file_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: u32) -> Result<()> {
+    let leaf = leaf.as_ref();
+    let mut temporary = OsString::from(".");
+    temporary.push(leaf);
+    temporary.push(format!(".{}", nix::unistd::getpid()));
+    let fd = open_fresh(at.as_fd(), &temporary)?;
+    let done = super::fchmod(&fd, mode)
+        .and_then(|()| write_all(&fd, bytes))
+        .and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
+    if done.is_err() {
+        // The first error is what matters; a temporary file that cannot be removed is overwritten by the next attempt.
+        let _ = dir::unlinkat(at.as_fd(), &temporary);
+    }
+    done
+}
+
+/// A new file that only its owner can read, in place of one that a killed process of the same number may have left.
+fn open_fresh(at: std::os::fd::BorrowedFd<'_>, leaf: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    match dir::openat(at, leaf, flags, 0o600) {
+        Err(error) if error.errno == Errno::EEXIST => {
+            dir::unlinkat(at, leaf)?;
+            dir::openat(at, leaf, flags, 0o600)
+        }
+        other => other,
+    }
+}
