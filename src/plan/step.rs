@@ -47,10 +47,14 @@ pub enum Op {
     OpenProc,
     /// Set how mounts of this new mount namespace propagate, from `/` on.
     Propagation(PropagationChange),
-    /// Make the root filesystem a mount of its own and open it.
+    /// Make the root filesystem a mount of its own, over its own path, and open it.
     AttachRoot {
         /// What it is a copy of.
         source: Tree,
+        /// Path of the root filesystem on the host, where the copy is attached.
+        path: String,
+        /// How the copy propagates until [`Op::RootPropagation`]: never shared, which pivot_root(2) refuses.
+        propagation: PropagationChange,
     },
     /// Mount inside the root filesystem.
     Mount(Mount),
@@ -62,7 +66,11 @@ pub enum Op {
         path: String,
         /// What it says.
         target: String,
+        /// Only where the target exists inside the root filesystem.
+        only_existing: bool,
     },
+    /// Make a directory inside the root filesystem, and those above it, where nothing is yet.
+    Directory(String),
     /// Let the runtime run the hooks that come before pivot_root(2), in its own namespaces, and wait for it.
     AskForRuntimeHooks,
     /// Run the createContainer hooks here: the container's namespaces, the runtime's files.
@@ -92,7 +100,14 @@ pub enum Op {
     /// Make the subtree at this path read-only; passed over where the path does not exist.
     ReadonlyPath(String),
     /// Hide these paths: files under /dev/null, directories under one empty read-only tmpfs; missing ones are passed over.
-    MaskPaths(Vec<String>),
+    MaskPaths {
+        /// Absolute, inside the container.
+        paths: Vec<String>,
+        /// SELinux context of the empty directories (`mountLabel`).
+        label: Option<String>,
+    },
+    /// Make the mounts of [`Mount::readonly_last`] read-only, now that everything in them is made.
+    ReadonlyMounts,
     /// Make the root mount itself read-only.
     ReadonlyRoot,
     /// setrlimit(2)
@@ -171,7 +186,7 @@ pub enum ParentOp {
     MakeCgroup,
     /// Open the namespaces to be joined.
     OpenNamespaces(Vec<Join>),
-    /// Take a detached copy of a host tree, while the runtime's own rights and mount namespace still apply.
+    /// Take a detached copy of a host tree, while the runtime's own rights and mount namespace still apply. It is a slave of the host's.
     OpenTree {
         /// Position among the trees handed to the child ([`Tree::FromRuntime`]).
         slot: usize,
@@ -179,6 +194,8 @@ pub enum ParentOp {
         path: String,
         /// With the mounts below it.
         recursive: bool,
+        /// A symbolic link at the end of the path is itself what is copied.
+        nofollow: bool,
         /// Id-mapped with these mappings (users, groups).
         id_map: Option<IdMap>,
         /// Whether the whole tree is id-mapped (`ridmap`).
@@ -241,7 +258,7 @@ pub struct Join {
 pub enum Tree {
     /// A path on the host, opened by the child in its own copy of the mount namespace before it leaves the host's root.
     Path(String),
-    /// A detached tree that the runtime opened before the clone, in this slot.
+    /// A detached tree that the runtime opened before the clone, in this slot ([`ParentOp::OpenTree`]).
     FromRuntime(usize),
 }
 
@@ -310,6 +327,21 @@ pub struct Mount {
     pub attr_recursive: AttrChange,
     /// Propagation changes, in order.
     pub propagation: Vec<PropagationChange>,
+    /// Becomes read-only at [`Op::ReadonlyMounts`]: until then nodes, mount points and /dev/console are made in it.
+    pub readonly_last: bool,
+    /// What it has to do with /proc.
+    pub proc: ProcRule,
+}
+
+/// What a mount may have to do with procfs. Labels and sysctls are written there, so a counterfeit would swallow them (CVE-2019-16884).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcRule {
+    /// Refused where the destination turns out to be inside a procfs.
+    Outside,
+    /// One of the files of /proc that may be covered (lxcfs).
+    CoversFile,
+    /// It is mounted on /proc, so it must be a procfs.
+    IsProc,
 }
 
 /// What a mount brings in.
@@ -323,9 +355,11 @@ pub enum Source {
         source: String,
         /// Parameters for fsconfig(2), in order: `mode` = `755`, `newinstance`.
         parameters: Vec<(String, Option<String>)>,
+        /// The directory it is mounted on gives it its permission bits (a tmpfs without `mode`).
+        mode_of_destination: bool,
         /// Copy what the root filesystem has at the destination into the new tmpfs (`tmpcopyup`).
         copy_up: bool,
-        /// Bind this host tree instead where the kernel refuses the type to this user namespace.
+        /// Bind this host tree instead, read-only, where the kernel refuses the type to this user namespace.
         fallback: Option<String>,
     },
     /// A copy of a host tree.
@@ -340,8 +374,6 @@ pub enum Source {
         source_nofollow: bool,
         /// Copy a symbolic link as a link instead of mounting (`copy-symlink`).
         copy_symlink: bool,
-        /// Id-mapped with these mappings, by a process that may.
-        id_map: Option<IdMap>,
     },
     /// Change the mount that is there already (`remount`).
     Remount {
