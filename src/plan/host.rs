@@ -4,6 +4,7 @@
 //! Nothing here decides anything; the plan does, from these facts.
 
 use crate::linux::types::{CapSet, CgroupMode, KernelVersion};
+use crate::plan::resources::V1Hierarchy;
 
 /// What the plan needs to know of the kernel and of who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub struct Host {
     pub own_cgroup: String,
     /// Controllers that the root of the cgroup2 tree offers: `memory`, `pids`, …
     pub v2_controllers: Vec<String>,
+    /// The cgroup v1 hierarchies that are mounted.
+    pub v1_hierarchies: Vec<V1Hierarchy>,
+    /// The cgroup of the user's systemd, where it can be reached and the runtime is not privileged:
+    /// `/user.slice/user-1000.slice/user@1000.service`.
+    pub user_manager_cgroup: Option<String>,
     /// newuidmap(1), where it is installed.
     pub newuidmap: Option<String>,
     /// newgidmap(1), where it is installed.
@@ -55,6 +61,8 @@ impl Host {
             cgroup: CgroupMode::Unified,
             own_cgroup: "/system.slice/engine.service".into(),
             v2_controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"].map(String::from).into(),
+            v1_hierarchies: Vec::new(),
+            user_manager_cgroup: None,
             newuidmap: Some("/usr/bin/newuidmap".into()),
             newgidmap: Some("/usr/bin/newgidmap".into()),
             apparmor: false,

@@ -5,10 +5,12 @@
 //! decided after it is made: the runtime carries out [`Plan::parent`], the container's process carries out [`Plan::child`].
 #![forbid(unsafe_code)]
 
+pub mod devices_filter;
 pub mod host;
 pub mod namespaces;
 pub mod process;
 pub mod request;
+pub mod resources;
 pub mod seccomp;
 pub mod step;
 

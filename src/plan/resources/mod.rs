@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `linux.cgroupsPath` and `linux.resources` made into a [`CgroupPlan`]: which directories, which controllers, what is written where,
+//! in which order (config-linux.md, "Control groups").
+//!
+//! Called by `plan::create`, and by `update` for [`limits`] alone. Carried out by `crate::cgroup`. A controller is served by the cgroup2
+//! tree where that has it, else by its cgroup v1 hierarchy, else asking for it is a [`Problem`]; asking for nothing (zero, empty,
+//! "no limit") never is one, because engines do that all the time.
+
+pub mod path;
+mod v1;
+mod v2;
+
+use serde::{Deserialize, Serialize};
+
+use super::devices_filter;
+use super::{CgroupManager, Host, Request, Rootless};
+use crate::linux::types::{BpfInsn, CgroupMode};
+use crate::spec::Problem;
+use crate::spec::types::{Linux, Resources, Spec};
+
+/// Where the container's resources stand in config.json.
+const RESOURCES: &str = "linux.resources";
+
+/// How the container's cgroup is made and what is set in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPlan {
+    /// What will be made: saved before any of it is.
+    pub saved: SavedCgroup,
+    /// cgroup2 controllers that the cgroup must have for the limits to hold.
+    pub required: Vec<String>,
+    /// cgroup2 controllers that it gets where the kernel allows, so that they count what it uses.
+    pub wanted: Vec<String>,
+    /// What is written into the cgroup's files, in order.
+    pub writes: Vec<CgroupWrite>,
+    /// Which devices may be used; none where no cgroup is made.
+    pub devices: Option<DeviceFilter>,
+    /// What it means when the runtime may not make the cgroup.
+    pub denied: Denied,
+    /// Who owns the cgroup: the user of the container's process, where it has its own cgroup namespace and may write there.
+    pub owner: Option<u32>,
+    /// What was asked and cannot be done, and is passed over.
+    pub warnings: Vec<String>,
+}
+
+/// All that is needed to find a container's cgroup again: part of the state. Directories that are not there any more count as removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCgroup {
+    /// The directory in the cgroup2 tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<SavedDir>,
+    /// The directories in cgroup v1 hierarchies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v1: Vec<SavedDir>,
+    /// The unit of systemd that owns the cgroup2 directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<SavedUnit>,
+}
+
+/// A directory of a cgroup hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedDir {
+    /// Where the hierarchy is mounted: `/sys/fs/cgroup`.
+    pub mount: String,
+    /// The directory below the hierarchy's root: begins with `/`, and is never `/`.
+    pub path: String,
+    /// The controllers of a v1 hierarchy, or its name: `name=systemd`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controllers: Vec<String>,
+}
+
+/// A transient unit of systemd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedUnit {
+    /// `docker-1234.scope`
+    pub name: String,
+    /// It belongs to the user's manager, not to the system's.
+    pub user: bool,
+}
+
+/// One write(2) into one file of the cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupWrite {
+    /// The tree that the file is in.
+    pub tree: Tree,
+    /// The controller that the file belongs to: `memory`.
+    pub controller: String,
+    /// `memory.max`
+    pub file: String,
+    /// What is written.
+    pub value: String,
+    /// JSON path of the field that asked for it.
+    pub at: String,
+    /// What it means when there is no such file.
+    pub absent: Absent,
+    /// Refuse to write while more than this many bytes are in use (`checkBeforeUpdate`).
+    pub unless_used: Option<u64>,
+}
+
+/// One of the two kinds of hierarchies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tree {
+    /// cgroup2.
+    V2,
+    /// The cgroup v1 hierarchy that has the controller.
+    V1,
+}
+
+/// What it means when a cgroup has no file of some name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// What was asked cannot be done.
+    Error,
+    /// Nothing: the value is what such a cgroup has anyway.
+    Harmless,
+    /// This kernel has the same thing under another name.
+    Instead {
+        /// The other file.
+        file: String,
+        /// What is written there.
+        value: String,
+    },
+}
+
+/// The program that decides which devices the container's processes may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFilter {
+    /// For BPF_PROG_TYPE_CGROUP_DEVICE.
+    pub program: Vec<BpfInsn>,
+    /// Go on without it where the kernel does not let this user load it: such a user can make no device node either.
+    pub optional: bool,
+}
+
+/// What it means when the runtime may not make the container's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// The container cannot be made.
+    Error,
+    /// As [`Denied::Error`]; without limits and without a cgroupsPath it would have been passed over.
+    RootlessError,
+    /// The container stays in the runtime's own cgroup, with a warning: rootless, and nothing was asked.
+    NoCgroup,
+}
+
+/// One mounted cgroup v1 hierarchy of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct V1Hierarchy {
+    /// Its controllers, or its name: `name=systemd`.
+    pub controllers: Vec<String>,
+    /// Where it is mounted: `/sys/fs/cgroup/cpu,cpuacct`.
+    pub mount: String,
+    /// The runtime's own cgroup in it.
+    pub own: String,
+}
+
+/// Limits, ready to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In this order.
+    pub writes: Vec<CgroupWrite>,
+    /// What was asked and cannot be done, and is passed over.
+    pub warnings: Vec<String>,
+}
+
+/// Plans the cgroup of a new container; or every reason why it cannot be made.
+pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, Vec<Problem>> {
+    let nothing = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&nothing);
+    let unlimited = Resources::default();
+    let resources = linux.resources.as_ref().unwrap_or(&unlimited);
+    if request.cgroup_manager == CgroupManager::Disabled || host.cgroup == CgroupMode::Absent {
+        return without_cgroup(resources, request, host);
+    }
+
+    let mut problems = Vec::new();
+    let saved = place(&linux.cgroups_path, request, host).unwrap_or_else(|problem| {
+        problems.push(problem);
+        SavedCgroup::default()
+    });
+    let mut limits = limits(resources, RESOURCES, host).unwrap_or_else(|more| {
+        problems.extend(more);
+        Limits::default()
+    });
+    let devices = devices(resources, host, &mut limits).unwrap_or_else(|more| {
+        problems.extend(more);
+        None
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let required = required(&limits.writes, Tree::V2);
+    let nothing_asked =
+        linux.cgroups_path.is_empty() && required.is_empty() && self::required(&limits.writes, Tree::V1).is_empty();
+    Ok(CgroupPlan {
+        saved,
+        required,
+        wanted: host.v2_controllers.clone(),
+        writes: limits.writes,
+        devices,
+        denied: match (rootless(request, host), nothing_asked) {
+            (false, _) => Denied::Error,
+            (true, false) => Denied::RootlessError,
+            (true, true) => Denied::NoCgroup,
+        },
+        owner: owner(spec, linux),
+        warnings: limits.warnings,
+    })
+}
+
+/// Limits for an existing cgroup or a new one. `at` is where the resources stand: `linux.resources`, or nothing for a file of their own.
+pub fn limits(resources: &Resources, at: &str, host: &Host) -> Result<Limits, Vec<Problem>> {
+    let mut asks = Asks::new(at);
+    for (controller, v1_name, v2, v1) in CONTROLLERS {
+        match home(controller, v1_name, host) {
+            Some(Tree::V2) => v2(&mut asks, resources),
+            Some(Tree::V1) => v1(&mut asks, resources),
+            None => unavailable(&mut asks, resources, controller, *v2, host),
+        }
+    }
+    v2::unified(&mut asks, resources, host);
+    if asks.problems.is_empty() { Ok(Limits { writes: asks.writes, warnings: asks.warnings }) } else { Err(asks.problems) }
+}
+
+/// Reads what one controller is asked.
+type Reader = fn(&mut Asks, &Resources);
+
+/// The controllers in the order in which their limits are set: name in cgroup2, name in cgroup v1, readers for both.
+const CONTROLLERS: &[(&str, &str, Reader, Reader)] = &[
+    ("cpuset", "cpuset", v2::cpuset, v1::cpuset),
+    ("cpu", "cpu", v2::cpu, v1::cpu),
+    ("io", "blkio", v2::io, v1::blkio),
+    ("memory", "memory", v2::memory, v1::memory),
+    ("hugetlb", "hugetlb", v2::hugetlb, v1::hugetlb),
+    ("pids", "pids", v2::pids, v1::pids),
+    ("rdma", "rdma", v2::rdma, v1::rdma),
+    ("net_cls", "net_cls", v2::net_cls, v1::net_cls),
+    ("net_prio", "net_prio", v2::net_prio, v1::net_prio),
+];
+
+/// The tree that serves a controller on this host.
+fn home(controller: &str, v1_name: &str, host: &Host) -> Option<Tree> {
+    if host.v2_controllers.iter().any(|name| name == controller) {
+        Some(Tree::V2)
+    } else if host.v1_hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == v1_name)) {
+        Some(Tree::V1)
+    } else {
+        None
+    }
+}
+
+/// No tree has the controller: harmless as long as nothing is asked of it.
+fn unavailable(asks: &mut Asks, resources: &Resources, controller: &str, reader: Reader, host: &Host) {
+    let mut tried = Asks::new(&asks.at);
+    reader(&mut tried, resources);
+    asks.problems.append(&mut tried.problems);
+    asks.warnings.append(&mut tried.warnings);
+    let Some(write) = tried.writes.iter().find(|write| write.absent != Absent::Harmless) else { return };
+    let remedy = match host.cgroup {
+        CgroupMode::Unified => {
+            "it is not in /sys/fs/cgroup/cgroup.controllers; it must be part of the kernel and, inside a container or a user session, be \
+             delegated to it"
+        }
+        _ => {
+            "neither the cgroup2 tree nor a mounted cgroup v1 hierarchy has it; boot the host with cgroup v2 only \
+             (systemd.unified_cgroup_hierarchy=1), or mount the controller's hierarchy under /sys/fs/cgroup"
+        }
+    };
+    asks.problems.push(Problem::new(&write.at, format!("the cgroup controller \"{controller}\" is not available: {remedy}")));
+}
+
+/// The controllers of one tree that these writes need, each once.
+fn required(writes: &[CgroupWrite], tree: Tree) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for write in writes.iter().filter(|write| write.tree == tree && write.absent != Absent::Harmless) {
+        if write.controller != "cgroup" && !names.contains(&write.controller) {
+            names.push(write.controller.clone());
+        }
+    }
+    names
+}
+
+/// The directories and the unit that the container gets.
+fn place(cgroups_path: &str, request: &Request, host: &Host) -> Result<SavedCgroup, Problem> {
+    let id = request.id.as_str();
+    let v2_mount = match host.cgroup {
+        CgroupMode::Unified => Some("/sys/fs/cgroup"),
+        CgroupMode::Hybrid => Some("/sys/fs/cgroup/unified"),
+        CgroupMode::Legacy | CgroupMode::Absent => None,
+    };
+    let v2_dir = |path: String| v2_mount.map(|mount| SavedDir { mount: mount.to_string(), path, controllers: Vec::new() });
+    if request.cgroup_manager == CgroupManager::Systemd {
+        if host.cgroup != CgroupMode::Unified {
+            return Err(Problem::new(
+                path::FIELD,
+                "the systemd cgroup driver needs a host with cgroup v2 only; use the cgroupfs driver, or boot with \
+                 systemd.unified_cgroup_hierarchy=1",
+            ));
+        }
+        let user = rootless(request, host) && host.euid != 0;
+        let unit = path::Systemd::parse(cgroups_path, id, user)?;
+        let below = if user { host.user_manager_cgroup.as_deref().unwrap_or_default() } else { "" };
+        return Ok(SavedCgroup {
+            v2: v2_dir(format!("{below}{}", unit.path)),
+            v1: Vec::new(),
+            unit: Some(SavedUnit { name: unit.unit, user }),
+        });
+    }
+    let path = path::Cgroupfs::parse(cgroups_path, id)?;
+    let v1 = host.v1_hierarchies.iter().map(|hierarchy| SavedDir {
+        mount: hierarchy.mount.clone(),
+        path: path.in_v1(&hierarchy.own),
+        controllers: hierarchy.controllers.clone(),
+    });
+    Ok(SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None })
+}
+
+/// Whether failing to get a cgroup may be passed over.
+fn rootless(request: &Request, host: &Host) -> bool {
+    match request.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => !host.privileged(),
+    }
+}
+
+/// The device filter: a program in the cgroup2 tree, or lines for the `devices` controller on a host that has no such tree.
+fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Option<DeviceFilter>, Vec<Problem>> {
+    let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
+    if host.cgroup == CgroupMode::Legacy {
+        if home("devices", "devices", host).is_some() {
+            limits.writes.extend(v1::devices(&rules, RESOURCES)?);
+        }
+        return Ok(None);
+    }
+    let program = devices_filter::program(&rules, &format!("{RESOURCES}.devices")).map_err(|problem| vec![problem])?;
+    Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
+}
+
+/// The host's id of the user that the container's process runs as, where that user is to own the cgroup.
+fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
+    let own_namespace = linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup" && namespace.path.is_empty());
+    let writable = spec.mounts.iter().any(|mount| {
+        matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
+            && path::clean(&mount.destination) == "/sys/fs/cgroup"
+            && !mount.options.iter().any(|option| option == "ro")
+    });
+    if !own_namespace || !writable {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let user_namespace = linux.namespaces.iter().find(|namespace| namespace.kind == "user");
+    let maps = match user_namespace {
+        None => return Some(uid).filter(|uid| *uid != 0),
+        Some(_) => &linux.uid_mappings,
+    };
+    let range = maps.iter().find(|map| uid >= map.container_id && uid - map.container_id < map.size)?;
+    range.host_id.checked_add(uid - range.container_id)
+}
+
+/// No cgroup is made; what was asked of it is named.
+fn without_cgroup(resources: &Resources, request: &Request, host: &Host) -> Result<CgroupPlan, Vec<Problem>> {
+    let disabled = request.cgroup_manager == CgroupManager::Disabled;
+    let mut every = host.clone();
+    every.cgroup = CgroupMode::Unified;
+    every.v2_controllers = CONTROLLERS.iter().map(|(name, ..)| name.to_string()).collect();
+    let asked = limits(resources, RESOURCES, &every)?;
+    let mut fields: Vec<&str> = Vec::new();
+    for write in asked.writes.iter().filter(|write| write.absent != Absent::Harmless) {
+        if !fields.contains(&write.at.as_str()) {
+            fields.push(&write.at);
+        }
+    }
+    let mut warnings = asked.warnings;
+    if !fields.is_empty() && !disabled {
+        let rule = "no cgroup file system is mounted at /sys/fs/cgroup, so no limit can be set";
+        return Err(fields.into_iter().map(|field| Problem::new(field, rule)).collect());
+    }
+    if !fields.is_empty() {
+        warnings.push(format!("cgroups are disabled: not applied are {}", fields.join(", ")));
+    }
+    if !disabled {
+        warnings.push("no cgroup file system is mounted at /sys/fs/cgroup: the container has no cgroup of its own".to_string());
+    }
+    Ok(CgroupPlan {
+        saved: SavedCgroup::default(),
+        required: Vec::new(),
+        wanted: Vec::new(),
+        writes: Vec::new(),
+        devices: None,
+        denied: Denied::NoCgroup,
+        owner: None,
+        warnings,
+    })
+}
+
+/// What the readers find, as they go through the resources.
+struct Asks {
+    at: String,
+    writes: Vec<CgroupWrite>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Asks {
+    fn new(at: &str) -> Asks {
+        Asks { at: at.to_string(), writes: Vec::new(), problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The JSON path of a field of the resources.
+    fn path(&self, field: &str) -> String {
+        if self.at.is_empty() { field.to_string() } else { format!("{}.{field}", self.at) }
+    }
+
+    /// Asks for a write. What follows about it is said on the result.
+    fn write(&mut self, tree: Tree, file: &str, value: impl ToString, field: &str) -> &mut CgroupWrite {
+        let controller = file.split('.').next().unwrap_or_default().to_string();
+        let at = self.path(field);
+        self.writes.push(CgroupWrite {
+            tree,
+            controller,
+            file: file.to_string(),
+            value: value.to_string(),
+            at,
+            absent: Absent::Error,
+            unless_used: None,
+        });
+        let last = self.writes.len() - 1;
+        &mut self.writes[last]
+    }
+
+    fn problem(&mut self, field: &str, rule: impl Into<String>) {
+        let at = self.path(field);
+        self.problems.push(Problem::new(at, rule));
+    }
+
+    fn warn(&mut self, field: &str, why: &str) {
+        let at = self.path(field);
+        self.warnings.push(format!("{at} is ignored: {why}"));
+    }
+}
+
+impl CgroupWrite {
+    /// The value is what a cgroup without the file has anyway, if `so`.
+    fn harmless(&mut self, so: bool) {
+        if so {
+            self.absent = Absent::Harmless;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
