@@ -6,4 +6,6 @@
 
 pub mod call;
 pub mod fd;
+pub mod probe;
+pub mod time;
 pub mod types;

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Facts about this kernel and this process, each asked by itself so that nobody pays for one he does not need. Called by
+//! `container::host`, and by commands that only want to know who they are.
+
+use super::fd;
+use super::types::{CapSet, CgroupMode, KernelVersion};
+
+/// Largest file of /proc or /sys that is read here.
+const SMALL: usize = 1 << 16;
+
+/// The running kernel; uname(2).
+pub fn kernel() -> KernelVersion {
+    let release = nix::sys::utsname::uname().map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default();
+    parse_release(&release)
+}
+
+fn parse_release(release: &str) -> KernelVersion {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    KernelVersion { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }
+}
+
+/// Effective user id; geteuid(2).
+pub fn euid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Effective group id; getegid(2).
+pub fn egid() -> u32 {
+    nix::unistd::getegid().as_raw()
+}
+
+/// Whether this is the initial user namespace: only there all ids are mapped to themselves (user_namespaces(7)).
+pub fn in_initial_user_namespace() -> bool {
+    let map = small("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Effective capabilities; capabilities(7).
+pub fn capabilities() -> CapSet {
+    let status = small("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    CapSet(line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
+}
+
+/// Number of the last capability that the kernel knows.
+pub fn last_capability() -> u8 {
+    small("/proc/sys/kernel/cap_last_cap").and_then(|text| text.trim().parse().ok()).unwrap_or(40)
+}
+
+/// Where the cgroup trees are, by the types of what is mounted there.
+pub fn cgroup_mode() -> CgroupMode {
+    let magic = |path: &str| fd::open_dir_path(path).and_then(|dir| fd::statfs(&dir)).map(|fs| fs.magic).ok();
+    if magic("/sys/fs/cgroup") == Some(fd::magic::CGROUP2) {
+        return CgroupMode::Unified;
+    }
+    if magic("/sys/fs/cgroup/unified") == Some(fd::magic::CGROUP2) {
+        return CgroupMode::Hybrid;
+    }
+    // Any v1 hierarchy shows as a line with a controller's name.
+    let v1 = small("/proc/self/cgroup").unwrap_or_default().lines().any(|line| !line.starts_with("0::"));
+    if v1 && magic("/sys/fs/cgroup").is_some() { CgroupMode::Legacy } else { CgroupMode::Absent }
+}
+
+/// This process's cgroup in the cgroup2 tree.
+pub fn own_cgroup() -> String {
+    let all = small("/proc/self/cgroup").unwrap_or_default();
+    all.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_string()
+}
+
+/// The controllers that the root of the cgroup2 tree offers.
+pub fn v2_controllers() -> Vec<String> {
+    let at = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
+    let text = at.iter().find_map(|path| small(path)).unwrap_or_default();
+    text.split_whitespace().map(String::from).collect()
+}
+
+/// Where a program is installed; a fixed list of directories, because callers may have no PATH.
+pub fn program(name: &str) -> Option<String> {
+    ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin", "/usr/local/sbin"]
+        .iter()
+        .map(|dir| format!("{dir}/{name}"))
+        .find(|path| nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::X_OK).is_ok())
+}
+
+/// Whether AppArmor is enabled.
+pub fn apparmor() -> bool {
+    small("/sys/module/apparmor/parameters/enabled").is_some_and(|text| text.starts_with('Y'))
+}
+
+/// Whether SELinux is enabled: its file system is mounted.
+pub fn selinux() -> bool {
+    fd::open_dir_path("/sys/fs/selinux").and_then(|dir| fd::statfs(&dir)).is_ok_and(|fs| fs.magic == fd::magic::SELINUX)
+}
+
+fn small(path: &str) -> Option<String> {
+    fd::read_file_bounded(path, SMALL).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_two_numbers() {
+        assert_eq!(parse_release("6.18.44-fc-v657"), KernelVersion { major: 6, minor: 18 });
+        assert_eq!(parse_release("7.2"), KernelVersion { major: 7, minor: 2 });
+        assert!(kernel() >= KernelVersion { major: 5, minor: 14 });
+    }
+
+    #[test]
+    fn this_process_is_somebody() {
+        assert_eq!(euid(), nix::unistd::geteuid().as_raw());
+        assert!(last_capability() >= 40);
+        assert!(own_cgroup().starts_with('/'));
+        assert!(program("sh").is_some());
+        assert_eq!(program("no-such-program-anywhere"), None);
+    }
+}
