@@ -18,6 +18,8 @@
 
 pub mod cli;
 pub mod error;
+#[cfg(test)]
+mod floors;
 pub mod linux;
 pub mod plan;
 pub mod spec;
