@@ -5,7 +5,13 @@
 //! close-on-exec; paths inside a root filesystem are only opened through [`fd::Root`].
 
 pub mod call;
+pub mod clone;
 pub mod fd;
+pub mod mount;
+pub mod pid;
 pub mod probe;
+pub mod socket;
+#[cfg(test)]
+pub(crate) mod test_child;
 pub mod time;
 pub mod types;

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! For tests of this floor only: code that changes the process it runs in (namespaces, ids, signals) runs in a child of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::fd;
+
+/// Runs `test` in a forked child, which has one thread, and fails when it panics or dies. fork(2) of the C library is used here because
+/// the test harness has many threads: it leaves the child's allocator usable.
+pub(crate) fn in_child(test: impl FnOnce()) {
+    // SAFETY: the child runs on one thread with a usable allocator, and leaves by _exit only.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        std::panic::set_hook(Box::new(|panic| {
+            let _ = fd::write_all(std::io::stderr(), format!("in a child: {panic}\n").as_bytes());
+        }));
+        let code = if catch_unwind(AssertUnwindSafe(test)).is_ok() { 0 } else { 101 };
+        super::clone::exit_now(code);
+    }
+    let mut status = 0;
+    // SAFETY: `status` lives until the call returns.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!((waited, status), (pid, 0), "the test's child failed");
+}
