@@ -4,7 +4,9 @@
 #[cfg(test)]
 pub mod fixtures;
 pub mod load;
+pub mod names;
 pub mod types;
+pub mod validate;
 
 pub use types::*;
 

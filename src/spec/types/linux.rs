@@ -116,3 +116,10 @@ object! {
         flags: Vec<String> = "flags",
     }
 }
+
+impl Linux {
+    /// True when the container has a namespace of this type (`uts`) that it does not inherit: a new one or one that it joins.
+    pub fn has_namespace(&self, kind: &str) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.kind == kind)
+    }
+}

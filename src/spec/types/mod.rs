@@ -20,7 +20,7 @@ mod seccomp;
 
 pub use linux::*;
 pub(crate) use object::object;
-pub use object::{Field, Object, Value, read_object, write_object};
+pub use object::{Field, Object, Texts, Value, read_object, write_object};
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
@@ -109,6 +109,20 @@ object! {
         host_id: u32 = "hostID" required,
         /// How many ids.
         size: u32 = "size" required,
+    }
+}
+
+impl Spec {
+    /// True when the container has a namespace of this type (`uts`) that it does not inherit: a new one or one that it joins.
+    pub fn has_namespace(&self, kind: &str) -> bool {
+        self.linux.as_ref().is_some_and(|linux| linux.has_namespace(kind))
+    }
+}
+
+impl Mount {
+    /// True when this binds a file or directory: by its options, as the specification has it, or by its type, as callers write it.
+    pub fn is_bind(&self) -> bool {
+        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
     }
 }
 

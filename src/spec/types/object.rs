@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::spec::{field, index};
+
 /// A struct that is a JSON object.
 pub trait Object: Default {
     /// The names of its fields; at most 32.
@@ -150,6 +152,56 @@ null_is_default! {
     [] super::User, |_| false;
 }
 
+/// A value that may have text somewhere in it.
+pub trait Texts {
+    /// Finds each text that holds a NUL character, names of a map included, and tells its path and the text. `path` is asked for the
+    /// value's own path only when something is found.
+    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str));
+}
+
+impl Texts for String {
+    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
+        if self.contains('\0') {
+            found(path(), self);
+        }
+    }
+}
+
+impl<T: Texts> Texts for Option<T> {
+    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
+        if let Some(value) = self {
+            value.find_nul(path, found);
+        }
+    }
+}
+
+impl<T: Texts> Texts for Vec<T> {
+    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
+        for (at, value) in self.iter().enumerate() {
+            value.find_nul(&|| index(&path(), at), found);
+        }
+    }
+}
+
+impl<T: Texts> Texts for BTreeMap<String, T> {
+    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
+        for (name, value) in self {
+            let inner = || field(&path(), name);
+            name.find_nul(&inner, found);
+            value.find_nul(&inner, found);
+        }
+    }
+}
+
+macro_rules! no_texts {
+    ($($type:ty)*) => {$(
+        impl Texts for $type {
+            fn find_nul(&self, _: &dyn Fn() -> String, _: &mut dyn FnMut(String, &str)) {}
+        }
+    )*};
+}
+no_texts! { bool u16 u32 u64 i32 i64 }
+
 /// Structs that are JSON objects: `field: Type = "name",` may be absent or null, `field: Type = "name" required,` may not.
 macro_rules! object {
     ($($(#[$about:meta])* pub struct $object:ident {
@@ -180,6 +232,12 @@ macro_rules! object {
                 fn write_fields<M: serde::ser::SerializeMap>(&self, to: &mut M) -> Result<(), M::Error> {
                     $($crate::spec::types::object!(@write self.$field, $name, to $(, $required)?);)*
                     Ok(())
+                }
+            }
+
+            impl $crate::spec::types::Texts for $object {
+                fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
+                    $(self.$field.find_nul(&|| $crate::spec::field(&path(), $name), found);)*
                 }
             }
 

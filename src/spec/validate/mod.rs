@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the specification asks of a configuration, as far as that can be told without a kernel: all problems at once.
+//!
+//! Called before planning by `create`, `run`, `exec` (process.json) and `update` (a resources file). Each part of a config.json has a
+//! table here: a row is a field and its rule, in the order of config.md and config-linux.md. A rule that needs the host (does this
+//! directory exist, is this controller there) belongs to the plan or to the hand that finds out.
+//!
+//! A problem refuses the configuration. A warning is for what the specification wants said but not refused (unknown capabilities), and
+//! for what will be done in another way than it is written.
+
+use super::{Hook, Mount, Problem, Process, Resources, Spec, Texts, field, index, names};
+
+mod linux;
+mod process;
+mod resources;
+mod seccomp;
+mod sysctl;
+#[cfg(test)]
+mod tests;
+
+pub use sysctl::sysctl_path;
+
+/// What validation found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What refuses the configuration.
+    pub problems: Vec<Problem>,
+    /// What is worth saying.
+    pub warnings: Vec<Problem>,
+}
+
+/// Judges a config.json.
+pub fn config(spec: &Spec) -> Verdict {
+    let mut verdict = Verdict::default();
+    verdict.no_nul(spec);
+    verdict.judge(CONFIG, spec, "");
+    verdict
+}
+
+/// Judges a process.json (`exec --process`).
+pub fn process(process: &Process) -> Verdict {
+    let mut verdict = Verdict::default();
+    verdict.no_nul(process);
+    verdict.judge(process::PROCESS, process, "");
+    verdict
+}
+
+/// Judges a resources file (`update --resources`).
+pub fn resources(resources: &Resources) -> Verdict {
+    let mut verdict = Verdict::default();
+    verdict.no_nul(resources);
+    verdict.judge(resources::RESOURCES, resources, "");
+    verdict
+}
+
+/// A field and its rule, which is given the object, the field's path and the verdict to add to.
+type Row<T> = (&'static str, fn(&T, &str, &mut Verdict));
+
+/// config.md.
+const CONFIG: &[Row<Spec>] = &[
+    ("ociVersion", oci_version),
+    ("root", |spec, at, verdict| match &spec.root {
+        None => verdict.problem(at, "is required"),
+        Some(root) => verdict.required(&field(at, "path"), &root.path),
+    }),
+    ("mounts", |spec, at, verdict| {
+        for (which, mount) in spec.mounts.iter().enumerate() {
+            judge_mount(spec, mount, &index(at, which), verdict);
+        }
+    }),
+    ("process", |spec, at, verdict| match &spec.process {
+        None => verdict.problem(at, "is required: there is nothing to start without it"),
+        Some(process) => verdict.judge(process::PROCESS, process, at),
+    }),
+    ("process.user", linux::user_is_mapped),
+    ("hostname", |spec, at, verdict| uts_name(spec, &spec.hostname, at, verdict)),
+    ("domainname", |spec, at, verdict| uts_name(spec, &spec.domainname, at, verdict)),
+    ("hooks", judge_hooks),
+    ("annotations", |spec, at, verdict| {
+        if spec.annotations.contains_key("") {
+            verdict.problem(at, "has an empty name");
+        }
+    }),
+    ("linux.namespaces", linux::mount_namespace),
+    ("linux.seccomp", seccomp::listener),
+    ("linux", |spec, at, verdict| {
+        if let Some(linux) = &spec.linux {
+            verdict.judge(linux::LINUX, linux, at);
+        }
+    }),
+];
+
+/// config.md, "Specification version": SemVer 2.0.0, and this runtime follows 1.x.
+fn oci_version(spec: &Spec, at: &str, verdict: &mut Verdict) {
+    let version = &spec.oci_version;
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if version.is_empty() {
+        verdict.problem(at, "is required");
+    } else if !numbers.iter().all(is_number) || !(2..=3).contains(&numbers.len()) {
+        verdict.problem(at, format!("{version:?} is not a semantic version such as 1.3.0"));
+    } else if numbers[0] != "1" {
+        verdict.problem(at, format!("{version:?} is not supported; this runtime follows version 1 of the specification"));
+    } else if numbers.len() == 2 {
+        verdict.warning(at, format!("{version:?} is not a semantic version: it has no patch number"));
+    }
+}
+
+/// A host or domain name (sethostname(2)): needs a UTS namespace that is not the host's.
+fn uts_name(spec: &Spec, name: &str, at: &str, verdict: &mut Verdict) {
+    const LONGEST: usize = 64;
+    if name.is_empty() {
+        return;
+    }
+    if name.len() > LONGEST {
+        verdict.problem(at, format!("{name:?} is longer than {LONGEST} bytes"));
+    }
+    if !spec.has_namespace("uts") {
+        verdict.problem(at, format!("cannot be set to {name:?} without a private UTS namespace in linux.namespaces"));
+    }
+}
+
+/// config.md, "Mounts". Options are read by the plan.
+fn judge_mount(spec: &Spec, mount: &Mount, at: &str, verdict: &mut Verdict) {
+    let destination = field(at, "destination");
+    verdict.required(&destination, &mount.destination);
+    if !mount.destination.is_empty() && !mount.destination.starts_with('/') {
+        verdict.warning(
+            &destination,
+            format!("{:?} is not an absolute path; it is taken from the container's root", mount.destination),
+        );
+    }
+    let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
+    if mount.is_bind() {
+        verdict.required(&field(at, "source"), &mount.source);
+    } else if mount.kind.is_empty() && !has(&["remount"]) && !has(names::ROOTFS_PROPAGATIONS) {
+        verdict.problem(&field(at, "type"), "is required for what is not a bind mount");
+    }
+    linux::id_mappings(&mount.uid_mappings, &field(at, "uidMappings"), verdict);
+    linux::id_mappings(&mount.gid_mappings, &field(at, "gidMappings"), verdict);
+    match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty()) {
+        (false, true) => verdict.problem(&field(at, "gidMappings"), "is required with uidMappings"),
+        (true, false) => verdict.problem(&field(at, "uidMappings"), "is required with gidMappings"),
+        (true, true) if has(&["idmap", "ridmap"]) && !spec.has_namespace("user") => {
+            let rule = "asks for id mappings, but there are neither uidMappings here nor a user namespace to take them from";
+            verdict.problem(&field(at, "options"), rule);
+        }
+        _ => {}
+    }
+}
+
+/// config.md, "POSIX-platform Hooks".
+fn judge_hooks(spec: &Spec, at: &str, verdict: &mut Verdict) {
+    let Some(hooks) = &spec.hooks else { return };
+    let kinds: [&[Hook]; 6] = [
+        &hooks.prestart,
+        &hooks.create_runtime,
+        &hooks.create_container,
+        &hooks.start_container,
+        &hooks.poststart,
+        &hooks.poststop,
+    ];
+    for (name, hooks) in names::HOOKS.iter().zip(kinds) {
+        for (which, hook) in hooks.iter().enumerate() {
+            let at = index(&field(at, name), which);
+            verdict.absolute(&field(&at, "path"), &hook.path);
+            if let Some(timeout) = hook.timeout.filter(|timeout| *timeout <= 0) {
+                verdict.problem(&field(&at, "timeout"), format!("{timeout} seconds: must be more than 0"));
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// True when nothing refuses the configuration.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Adds what refuses the configuration.
+    fn problem(&mut self, at: &str, rule: impl Into<String>) {
+        self.problems.push(Problem::new(at, rule));
+    }
+
+    /// Adds what is worth saying.
+    fn warning(&mut self, at: &str, rule: impl Into<String>) {
+        self.warnings.push(Problem::new(at, rule));
+    }
+
+    /// Goes through the rows of a table for the object at `path`.
+    fn judge<T>(&mut self, rows: &[Row<T>], object: &T, path: &str) {
+        for (name, rule) in rows {
+            let at = if path.is_empty() { (*name).to_string() } else { format!("{path}.{name}") };
+            rule(object, &at, self);
+        }
+    }
+
+    /// No text of a configuration may hold a NUL byte: the kernel would see a shorter text than was checked.
+    fn no_nul(&mut self, of: &impl Texts) {
+        of.find_nul(&String::new, &mut |at, text| self.problem(&at, format!("{text:?} holds a NUL character")));
+    }
+
+    /// A text that must be there.
+    fn required(&mut self, at: &str, text: &str) {
+        if text.is_empty() {
+            self.problem(at, "is required and must not be empty");
+        }
+    }
+
+    /// A path that must be there and be absolute.
+    fn absolute(&mut self, at: &str, path: &str) {
+        self.required(at, path);
+        if !path.is_empty() && !path.starts_with('/') {
+            self.problem(at, format!("{path:?} must be an absolute path"));
+        }
+    }
+
+    /// A value of an enumeration.
+    fn one_of(&mut self, at: &str, value: &str, known: &[&str]) {
+        if value.is_empty() {
+            self.problem(at, "is required and must not be empty");
+        } else if !known.contains(&value) {
+            self.problem(at, format!("{value:?} is unknown; known are {}", known.join(", ")));
+        }
+    }
+
+    /// Values of an enumeration.
+    fn all_of(&mut self, at: &str, values: &[String], known: &[&str]) {
+        for (which, value) in values.iter().enumerate() {
+            self.one_of(&index(at, which), value, known);
+        }
+    }
+
+    /// A number within bounds.
+    fn within<N: PartialOrd + std::fmt::Display>(&mut self, at: &str, value: N, least: N, most: N) {
+        if value < least || value > most {
+            self.problem(at, format!("{value} is not from {least} to {most}"));
+        }
+    }
+
+    /// A list of CPUs or memory nodes as cpuset(7) writes them: `0-3,7`, or `0-31:2/4` for two of every four.
+    fn number_list(&mut self, at: &str, list: &str) {
+        let number = |text: &str| text.trim().parse::<u32>().ok();
+        for part in list.split(',').filter(|part| !part.trim().is_empty()) {
+            let (range, stride) = part.split_once(':').unwrap_or((part, "1/1"));
+            let ascends = |(first, last)| number(first).zip(number(last)).is_some_and(|(first, last)| first <= last);
+            let sound = range.split_once('-').map_or(number(range).is_some(), ascends);
+            if !sound || !stride.split_once('/').is_some_and(ascends) {
+                self.problem(at, format!("{part:?} in {list:?} is neither a number nor a range such as 0-3"));
+            }
+        }
+    }
+}
+
+/// What an interface may be called (dev_valid_name of the kernel).
+fn interface_name(at: &str, name: &str, verdict: &mut Verdict) {
+    const SIZE: usize = 16;
+    let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte == 0x0b;
+    if name.is_empty() || name.len() >= SIZE || name == "." || name == ".." || name.bytes().any(bad) {
+        verdict.problem(at, format!("{name:?} is no name for a network device: 1 to 15 bytes without /, : and blanks"));
+    }
+}
