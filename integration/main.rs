@@ -1,2 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Black-box tests that drive a runtime binary.
+//! Black-box tests that drive a runtime binary, as `hack/test` runs them (or `cargo test --test integration -- WORD…`).
+//!
+//! usage: integration [--list] [--jobs N] [WORD…]
+//!
+//! Without a WORD all tests run, otherwise those whose name contains one of them. RUNTIME names the binary; without it
+//! the freshly built `berth` is taken. The same tests hold for any OCI runtime with runc's command line: where another
+//! one differs, the test says so with its reason (`.differs`). A test looks from inside the container or at the kernel,
+//! not at the runtime's words. It needs root, and is best run under `hack/native` or `hack/vm`.
+//!
+//! Every test prints one line (`ok`, `FAIL` or `skip`); the last line counts them. The exit status is 1 if any failed.
+//!
+//! To add a test: write a plain function in the file of its group, and name it in that file's `TESTS`.
+
+// A failed `unwrap` is a failed test, with its place.
+#![allow(clippy::unwrap_used)]
+
+mod descriptors;
+mod harness;
+mod lifecycle;
+mod process;
+mod run;
+
+use harness::run::{Group, main_with};
+
+/// All tests, in the order in which they are run.
+const GROUPS: &[Group] = &[
+    Group { name: "lifecycle", tests: lifecycle::TESTS },
+    Group { name: "run", tests: run::TESTS },
+    Group { name: "descriptors", tests: descriptors::TESTS },
+    Group { name: "process", tests: process::TESTS },
+];
+
+fn main() {
+    main_with(GROUPS);
+}
