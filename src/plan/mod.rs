@@ -5,12 +5,15 @@
 //! decided after it is made: the runtime carries out [`Plan::parent`], the container's process carries out [`Plan::child`].
 #![forbid(unsafe_code)]
 
+pub mod devices;
 pub mod devices_filter;
 pub mod host;
+pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod request;
 pub mod resources;
+pub mod rootfs;
 pub mod seccomp;
 pub mod step;
 

@@ -302,6 +302,15 @@ impl AttrChange {
     pub fn attr_clear(self) -> u64 {
         self.clear.bits() | self.atime.map_or(0, |_| Atime::MASK)
     }
+    /// Says nothing of these attributes any more.
+    pub fn forget(&mut self, attr: MountAttr) {
+        self.set &= !attr;
+        self.clear &= !attr;
+    }
+    /// Whether all of these attributes will be cleared.
+    pub fn clears(self, attr: MountAttr) -> bool {
+        self.clear.contains(attr)
+    }
     /// The attributes that will be set.
     pub fn flags(self) -> MountAttr {
         self.set
