@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::linux::call::{CallError, errno_text};
 use crate::linux::types::Errno;
 
 /// What sort of failure this is. Each has a stable code that scripts may rely on.
@@ -93,6 +94,13 @@ impl Error {
         self
     }
 
+    /// The same error, saying what was being done.
+    #[must_use]
+    pub fn doing(mut self, what: impl Into<String>) -> Error {
+        self.what = what.into();
+        self
+    }
+
     /// The same error, with advice.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
@@ -142,13 +150,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The errno in words, lower case as clients match them: `no such process`.
-pub fn errno_text(errno: Errno) -> String {
-    let text = errno.desc();
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) if !text.starts_with("I/O") && !text.starts_with("RPC") => first.to_lowercase().chain(chars).collect(),
-        _ => text.to_string(),
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Error {
+        Error::new(Kind::Kernel, "").call(error.call, error.errno)
+    }
+}
+
+/// Says what a system call was made for.
+pub trait Told<T> {
+    /// Turns a failed call into an [`Error`] that says `what` was being done; `what` runs only then.
+    fn told(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Told<T> for crate::linux::call::Result<T> {
+    fn told(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::from(error).doing(what()))
     }
 }
 
