@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Floor 1: words of OCI, no kernel.
+//!
+//! [`load`] makes [`types`] from the bytes of a config.json, [`validate`] judges them by the specification, and from there on they are
+//! the plan's. [`names`] are the values that the specification knows; [`example`] and [`features`] are what `berth spec` and
+//! `berth features` print, by way of [`write`].
+#![forbid(unsafe_code)]
 
+pub mod example;
+pub mod features;
 #[cfg(test)]
 pub mod fixtures;
 pub mod load;
 pub mod names;
 pub mod types;
 pub mod validate;
+pub mod write;
 
 pub use types::*;
 

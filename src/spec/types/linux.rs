@@ -8,28 +8,22 @@ use super::{IdMapping, Resources, Seccomp, object};
 object! {
     /// What only Linux has.
     pub struct Linux {
-        /// Namespaces to create or join, one of each type at most.
-        namespaces: Vec<Namespace> = "namespaces",
         /// User ids of a new user namespace.
         uid_mappings: Vec<IdMapping> = "uidMappings",
         /// Group ids of a new user namespace.
         gid_mappings: Vec<IdMapping> = "gidMappings",
-        /// Clock offsets of a new time namespace, by clock: `boottime`, `monotonic`.
-        time_offsets: BTreeMap<String, TimeOffset> = "timeOffsets",
+        /// Kernel parameters (`net.ipv4.ip_forward`), by name.
+        sysctl: BTreeMap<String, String> = "sysctl",
+        /// Limits, through the cgroup.
+        resources: Option<Resources> = "resources",
+        /// The container's cgroup: a path, or `slice:prefix:name` for systemd; empty means the runtime's choice.
+        cgroups_path: String = "cgroupsPath",
+        /// Namespaces to create or join, one of each type at most.
+        namespaces: Vec<Namespace> = "namespaces",
         /// Device nodes to make.
         devices: Vec<Device> = "devices",
         /// Network devices of the host to move into the container, by their name there.
         net_devices: BTreeMap<String, NetDevice> = "netDevices",
-        /// The container's cgroup: a path, or `slice:prefix:name` for systemd; empty means the runtime's choice.
-        cgroups_path: String = "cgroupsPath",
-        /// Limits, through the cgroup.
-        resources: Option<Resources> = "resources",
-        /// Resource director: cache and memory bandwidth (resctrl).
-        intel_rdt: Option<IntelRdt> = "intelRdt",
-        /// The default memory policy (set_mempolicy(2)).
-        memory_policy: Option<MemoryPolicy> = "memoryPolicy",
-        /// Kernel parameters (`net.ipv4.ip_forward`), by name.
-        sysctl: BTreeMap<String, String> = "sysctl",
         /// The system call filter.
         seccomp: Option<Seccomp> = "seccomp",
         /// Mount propagation of the root: `shared`, `slave`, `private`, `unbindable`, or those with r; empty means the runtime's choice.
@@ -40,8 +34,14 @@ object! {
         readonly_paths: Vec<String> = "readonlyPaths",
         /// The SELinux context of the mounts.
         mount_label: String = "mountLabel",
+        /// Resource director: cache and memory bandwidth (resctrl).
+        intel_rdt: Option<IntelRdt> = "intelRdt",
+        /// The default memory policy (set_mempolicy(2)).
+        memory_policy: Option<MemoryPolicy> = "memoryPolicy",
         /// The execution domain (personality(2)).
         personality: Option<Personality> = "personality",
+        /// Clock offsets of a new time namespace, by clock: `boottime`, `monotonic`.
+        time_offsets: BTreeMap<String, TimeOffset> = "timeOffsets",
     }
 
     /// One namespace (namespaces(7)).

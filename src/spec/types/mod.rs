@@ -30,16 +30,16 @@ object! {
     pub struct Spec {
         /// The version of the specification the bundle follows; semantic versioning.
         oci_version: String = "ociVersion",
-        /// The root file system.
-        root: Option<Root> = "root",
-        /// What to mount into it, in order.
-        mounts: Vec<Mount> = "mounts",
         /// The container process; needed by `start`.
         process: Option<Process> = "process",
+        /// The root file system.
+        root: Option<Root> = "root",
         /// sethostname(2) in the container's UTS namespace.
         hostname: String = "hostname",
         /// setdomainname(2) in the container's UTS namespace.
         domainname: String = "domainname",
+        /// What to mount into it, in order.
+        mounts: Vec<Mount> = "mounts",
         /// Programs to run at points of the lifecycle.
         hooks: Option<Hooks> = "hooks",
         /// What the caller wants remembered, or asks of this runtime.
