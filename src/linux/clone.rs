@@ -43,7 +43,7 @@ pub struct CloneArgs<'a> {
     pub namespaces: Namespaces,
     /// The cgroup2 directory that it starts in (Linux 5.7): without a move, which waits for all CPUs.
     pub into_cgroup: Option<BorrowedFd<'a>>,
-    /// Signal handlers become SIG_DFL in the child (Linux 5.5); ignored signals stay ignored.
+    /// Signal handlers become SIG_DFL in the child (Linux 5.5); ignored signals stay ignored, see [`super::signal::reset`].
     pub clear_handlers: bool,
     /// Its parent is our parent, which is told of its end; ours to wait for is nothing (CLONE_PARENT).
     pub sibling: bool,

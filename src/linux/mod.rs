@@ -6,12 +6,17 @@
 
 pub mod call;
 pub mod clone;
+pub mod cred;
 pub mod fd;
 pub mod mount;
 pub mod pid;
 pub mod probe;
+pub mod sched;
+pub mod seccomp;
+pub mod signal;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod test_child;
 pub mod time;
+pub mod tty;
 pub mod types;
