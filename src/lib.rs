@@ -16,6 +16,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod cgroup;
 pub mod cli;
 pub mod error;
 #[cfg(test)]

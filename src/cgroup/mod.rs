@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 3: the container's cgroup, from before its first process until after its last. What is done is in the plan
+//! ([`crate::plan::resources`]); here it is done.
+//!
+//! `create` and `run` make it ([`check`], [`Cgroup::create`]), before the process where the kernel can put a new process into it at
+//! once (clone3(2), CLONE_INTO_CGROUP). Every other command finds it by what the state saved ([`Cgroup::reopen`]), never by flags.
+//! Reading order: this file, [`path`], [`v2`], [`limits`]; [`v1`] only for hosts that still mount it.
+
+mod limits;
+pub mod path;
+mod v1;
+pub mod v2;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::call;
+use crate::linux::fd;
+use crate::linux::types::Errno;
+use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, Tree};
+use path::{Dir, is_gone};
+
+/// How long freezing may take: a process that waits for a slow disk stops only when that answers.
+const FREEZE: Duration = Duration::from_secs(10);
+/// How long killing without cgroup.kill goes on while processes make new ones.
+const KILL: Duration = Duration::from_secs(5);
+
+/// The cgroup of one container: one directory in the cgroup2 tree, or several in those of cgroup v1, or both, or none at all.
+#[derive(Debug)]
+pub struct Cgroup {
+    saved: SavedCgroup,
+    /// None where there is none, or where it is gone.
+    v2: Option<Dir>,
+    /// As many as saved, in that order.
+    v1: Vec<Option<Dir>>,
+}
+
+/// Refuses a plan whose cgroup is in use already. To be called before the plan is saved: what is saved gets killed and removed when
+/// making the container fails, and that must never happen to somebody else's processes.
+pub fn check(plan: &CgroupPlan) -> Result<()> {
+    if let Some(saved) = &plan.saved.v2
+        && let Some(dir) = path::open_saved(saved, Tree::V2)?
+    {
+        v2::refuse_used(&dir)?;
+    }
+    for saved in &plan.saved.v1 {
+        if let Some(dir) = path::open_saved(saved, Tree::V1)? {
+            let pids = v1::pids(&dir)?;
+            if !pids.is_empty() {
+                return Err(not_empty(&dir, pids.len()));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Cgroup {
+    /// Makes the cgroup without any limit. After an error nothing that was made for it is left. The text is a warning: that there is
+    /// no cgroup, and why that is passed over.
+    pub fn create(plan: &CgroupPlan) -> Result<(Cgroup, Option<String>)> {
+        let mut undo = Undo::default();
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, v1: Vec::new() };
+        let error = match cgroup.make(plan, &mut undo) {
+            Ok(()) => return Ok((cgroup, None)),
+            Err(error) => error,
+        };
+        undo.undo();
+        let refused = matches!(error.errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
+        match (refused, plan.denied) {
+            (true, Denied::NoCgroup) => Ok((
+                Cgroup::none(),
+                Some(format!("the container stays in the caller's cgroup, because it may not have its own: {error}")),
+            )),
+            (true, Denied::RootlessError) => Err(error.hint(
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups; see systemd's Delegate=",
+            )),
+            _ => Err(error),
+        }
+    }
+
+    fn make(&mut self, plan: &CgroupPlan, undo: &mut Undo) -> Result<()> {
+        if let Some(saved) = &plan.saved.v2 {
+            let dir = v2::make(saved, &plan.required, &plan.wanted, undo)?;
+            if let Some(uid) = plan.owner {
+                give_to(&dir, uid)?;
+            }
+            self.v2 = Some(dir);
+        }
+        for saved in &plan.saved.v1 {
+            self.v1.push(Some(v1::make(saved, undo)?));
+        }
+        Ok(())
+    }
+
+    /// Finds the cgroup again, or what is left of it.
+    pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
+        let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
+        let v1 = saved.v1.iter().map(|saved| path::open_saved(saved, Tree::V1)).collect::<Result<Vec<Option<Dir>>>>()?;
+        Ok(Cgroup { saved: saved.clone(), v2, v1 })
+    }
+
+    /// No cgroup: the process stays where its maker is.
+    pub fn none() -> Cgroup {
+        Cgroup { saved: SavedCgroup::default(), v2: None, v1: Vec::new() }
+    }
+
+    /// What to save of it, so that [`Cgroup::reopen`] finds it.
+    pub fn saved(&self) -> &SavedCgroup {
+        &self.saved
+    }
+
+    /// The directory that clone3(2) can put a new process into. It is then in the cgroup2 tree; [`Cgroup::enter`] does the rest.
+    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
+        self.v2.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Moves a process into every directory of the cgroup but the one that clone3(2) has put it into.
+    pub fn enter(&self, pid: i32, cloned_into: bool) -> Result<()> {
+        let v2 = self.v2.as_ref().filter(|_| !cloned_into);
+        for dir in v2.into_iter().chain(self.v1.iter().flatten()) {
+            move_to(dir, pid)?;
+        }
+        Ok(())
+    }
+
+    /// Sets limits. The first that the kernel refuses is the error.
+    pub fn apply(&self, writes: &[CgroupWrite]) -> Result<()> {
+        limits::apply(writes, |write| match write.tree {
+            Tree::V2 => self.v2.as_ref(),
+            Tree::V1 => self.v1_dir(&write.controller),
+        })
+    }
+
+    /// The directory of the hierarchy with a controller of cgroup v1.
+    fn v1_dir(&self, controller: &str) -> Option<&Dir> {
+        let mut dirs = self.saved.v1.iter().zip(&self.v1);
+        dirs.find(|(saved, _)| saved.controllers.iter().any(|name| name == controller)).and_then(|(_, dir)| dir.as_ref())
+    }
+
+    /// Every process of the container, also in cgroups below its own, as this pid namespace numbers them; in order, each once.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let mut pids = match (&self.v2, self.v1.iter().flatten().next()) {
+            (Some(dir), _) => v2::pids(dir)?,
+            (None, Some(dir)) => v1::pids(dir)?,
+            (None, None) => Vec::new(),
+        };
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Kills every process of the container. They are dead soon, not at once: [`Cgroup::remove`] waits for that.
+    pub fn kill(&self) -> Result<()> {
+        match &self.v2 {
+            Some(dir) => v2::kill(dir),
+            None => {
+                let dirs: Vec<&Dir> = self.v1.iter().flatten().collect();
+                v1::kill(&dirs, self.v1_dir("freezer"), KILL)
+            }
+        }
+    }
+
+    /// Whether the container is frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        match (&self.v2, self.v1_dir("freezer")) {
+            (Some(dir), _) => v2::is_frozen(dir),
+            (None, Some(dir)) => v1::is_frozen(dir),
+            (None, None) => Ok(false),
+        }
+    }
+
+    /// Stops every process of the container; after an error all of them run.
+    pub fn freeze(&self) -> Result<()> {
+        match (&self.v2, self.v1_dir("freezer")) {
+            (Some(dir), _) => v2::freeze(dir, FREEZE),
+            (None, Some(dir)) => v1::freeze(dir, FREEZE),
+            (None, None) => Err(Error::new(Kind::Unsupported, "a container without a cgroup cannot be paused")),
+        }
+    }
+
+    /// Lets every process of the container go on.
+    pub fn thaw(&self) -> Result<()> {
+        match (&self.v2, self.v1_dir("freezer")) {
+            (Some(dir), _) => v2::thaw(dir, FREEZE),
+            (None, Some(dir)) => v1::thaw(dir),
+            (None, None) => Err(Error::new(Kind::Unsupported, "a container without a cgroup cannot be resumed")),
+        }
+    }
+
+    /// Removes the cgroup with those below it; cgroups above stay, whoever made them. Waits until the container's processes are gone,
+    /// which somebody must have killed; those that are left when the patience ends are named in the error.
+    pub fn remove(&self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        if let Some(saved) = &self.saved.v2 {
+            v2::remove(saved, deadline)?;
+        }
+        for saved in &self.saved.v1 {
+            v1::remove(saved, deadline)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a process; all its threads go with it.
+fn move_to(dir: &Dir, pid: i32) -> Result<()> {
+    dir.write("cgroup.procs", &pid.to_string()).map_err(|error| {
+        let errno = error.errno;
+        let told = Error::from(error).doing(format!("cannot move process {pid} into the cgroup {}", dir.path()));
+        match errno {
+            Errno::EBUSY => told.hint("it passes controllers on to cgroups below it and so can have no processes of its own"),
+            Errno::EOPNOTSUPP => told.hint("it, or a cgroup above it, is threaded"),
+            Errno::ENOSPC => told.hint("its cpuset has no CPU or no memory node"),
+            Errno::EINVAL => told.hint("a real-time process needs real-time time in the cgroup's cpu.rt_runtime_us"),
+            _ => told,
+        }
+    })
+}
+
+/// Gives a cgroup to a user: the directory, and the files that the kernel lists as safe for that (cgroup-v2.rst, "Delegation").
+fn give_to(dir: &Dir, uid: u32) -> Result<()> {
+    let what = || format!("cannot give the cgroup {} to user {uid}", dir.path());
+    // (gid_t)-1 leaves the group as it is; chown(2).
+    fd::fchown(dir, uid, u32::MAX).told(what)?;
+    let listed = fd::read_file_bounded("/sys/kernel/cgroup/delegate", 1 << 16).told(what)?;
+    for file in String::from_utf8_lossy(&listed).split_whitespace() {
+        match fd::openat(dir, file, fd::OFlag::O_PATH, 0) {
+            // The list is of all controllers' files; a cgroup has those of its own.
+            Err(error) if error.errno == Errno::ENOENT => {}
+            other => fd::fchown(other.told(what)?, uid, u32::MAX).told(what)?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds the processes of a cgroup and of all below it. Those of other pid namespaces have no number here, and are left out.
+fn collect_pids(dir: &Dir, found: &mut Vec<i32>) -> call::Result<()> {
+    match dir.read("cgroup.procs") {
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        // Processes of a threaded cgroup are listed in the domain above it; cgroup-v2.rst, "Threads".
+        Err(error) if error.errno == Errno::EOPNOTSUPP => {}
+        Err(error) if is_gone(error.errno) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    for name in dir.children()? {
+        match dir.child(&name) {
+            Err(error) if is_gone(error.errno) => {}
+            other => collect_pids(&other?, found)?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes all cgroups below one, the lowest first.
+fn remove_children(dir: &Dir) -> call::Result<()> {
+    for name in dir.children()? {
+        match dir.child(&name) {
+            Err(error) if is_gone(error.errno) => continue,
+            other => remove_children(&other?)?,
+        }
+        match fd::rmdirat(dir, &name) {
+            Err(error) if !is_gone(error.errno) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The processes that should be gone: each with its state and where in the kernel it waits.
+fn left_behind(pids: &[i32]) -> String {
+    const SHOWN: usize = 10;
+    let show = |pid: &i32| {
+        let read = |file: &str| fd::read_file_bounded(format!("/proc/{pid}/{file}"), 4096).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
+        // The name before the state may hold anything, also brackets.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
+        match String::from_utf8_lossy(&read("wchan")).trim() {
+            "" | "0" => format!("{pid} (state {state})"),
+            place => format!("{pid} (state {state}, in {place})"),
+        }
+    };
+    if pids.is_empty() {
+        return "none that this pid namespace shows".to_string();
+    }
+    let mut shown: Vec<String> = pids.iter().take(SHOWN).map(show).collect();
+    if pids.len() > SHOWN {
+        shown.push(format!("{} more", pids.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+fn not_empty(dir: &Dir, processes: usize) -> Error {
+    Error::new(Kind::Exists, format!("container's cgroup is not empty: {processes} process(es) found"))
+        .at(crate::plan::resources::path::FIELD)
+        .hint(format!("{} belongs to something that runs: another container?", dir.path()))
+}
+
+fn unexpectedly_frozen(dir: &Dir) -> Error {
+    Error::new(Kind::Status, "container's cgroup unexpectedly frozen")
+        .at(crate::plan::resources::path::FIELD)
+        .hint(format!("see cgroup.freeze of {} and of those above it", dir.path()))
+}
+
+/// Cgroups made for a container that may yet fail.
+#[derive(Default)]
+pub struct Undo {
+    made: Vec<(OwnedFd, String)>,
+}
+
+impl Undo {
+    /// Makes a cgroup, or takes the one that is there: whether it was made.
+    fn mkdir(&mut self, parent: &Dir, name: &str) -> Result<bool> {
+        // First of all, because what cannot be remembered must not be made.
+        let remembered = fd::dup_from(parent, 0).told(|| format!("cannot keep the cgroup {} open", parent.path()))?;
+        match fd::mkdirat(parent, name, 0o755) {
+            Ok(()) => self.made.push((remembered, name.to_string())),
+            Err(error) if error.errno == Errno::EEXIST => return Ok(false),
+            Err(error) => return Err(cannot_make(parent, name, error)),
+        }
+        Ok(true)
+    }
+
+    /// Removes what was made, the lowest first. What cannot be removed is in use by somebody else by now.
+    fn undo(self) {
+        for (parent, name) in self.made.iter().rev() {
+            let _ = fd::rmdirat(parent, name);
+        }
+    }
+}
+
+fn cannot_make(parent: &Dir, name: &str, error: call::CallError) -> Error {
+    let hint = match error.errno {
+        Errno::EAGAIN => "a cgroup above allows no more: see cgroup.max.descendants and cgroup.max.depth",
+        Errno::ENOSPC => "the kernel allows no more cgroups",
+        Errno::EOPNOTSUPP => "the cgroup above it is threaded, or cannot have any below it",
+        Errno::ENOTDIR => "a file of the cgroup above has that name",
+        _ => "",
+    };
+    let told = Error::from(error)
+        .doing(format!("cannot make the cgroup {}/{name}", parent.path()))
+        .at(crate::plan::resources::path::FIELD);
+    if hint.is_empty() { told } else { told.hint(hint) }
+}
+
+#[cfg(test)]
+mod tests;

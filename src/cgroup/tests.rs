@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests against this kernel's own cgroups. They need root and a tree that is theirs alone, which hack/native and hack/vm give; anywhere
+//! else they say that they are skipped:
+//!
+//! ```text
+//! cargo test --lib --no-run && hack/native [--hybrid] target/debug/deps/berth-HASH cgroup::
+//! ```
+
+use std::path::Path;
+use std::process::{Child, Command};
+
+use super::*;
+use crate::linux::probe;
+use crate::linux::types::CgroupMode;
+use crate::plan::resources::{Absent, SavedDir};
+
+/// Whether the tree is ours to play with; if not, says that `test` is skipped.
+fn ours(test: &str) -> bool {
+    let reason = if probe::euid() != 0 {
+        "needs root"
+    } else if probe::own_cgroup() != "/command" {
+        "needs a cgroup tree of its own: run it under hack/native or hack/vm"
+    } else {
+        return true;
+    };
+    println!("skip {test}: {reason}");
+    false
+}
+
+fn mount() -> &'static str {
+    match probe::cgroup_mode() {
+        CgroupMode::Hybrid => "/sys/fs/cgroup/unified",
+        _ => "/sys/fs/cgroup",
+    }
+}
+
+fn on_v2(path: &str) -> CgroupPlan {
+    CgroupPlan {
+        saved: SavedCgroup {
+            v2: Some(SavedDir { mount: mount().into(), path: path.into(), controllers: vec![] }),
+            ..SavedCgroup::default()
+        },
+        required: vec![],
+        wanted: probe::v2_controllers(),
+        writes: vec![],
+        devices: None,
+        denied: Denied::Error,
+        owner: None,
+        warnings: vec![],
+    }
+}
+
+fn on_v1(controller: &str, path: &str) -> CgroupPlan {
+    let mut plan = on_v2(path);
+    plan.saved.v2 = None;
+    plan.saved.v1 =
+        vec![SavedDir { mount: format!("/sys/fs/cgroup/{controller}"), path: path.into(), controllers: vec![controller.into()] }];
+    plan
+}
+
+/// A process that waits, killed when the test ends.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn new() -> Sleeper {
+        Sleeper(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+    fn pid(&self) -> i32 {
+        self.0.id().cast_signed()
+    }
+    fn ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn write(file: &str, value: &str, absent: Absent) -> CgroupWrite {
+    CgroupWrite {
+        tree: Tree::V2,
+        controller: file.split('.').next().unwrap().into(),
+        file: file.into(),
+        value: value.into(),
+        at: "linux.resources.x".into(),
+        absent,
+        unless_used: None,
+    }
+}
+
+const SHORT: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(10);
+
+#[test]
+fn made_and_removed() {
+    if !ours("made_and_removed") {
+        return;
+    }
+    let plan = on_v2("/unit-a/above/box");
+    let at = format!("{}/unit-a/above/box", mount());
+    check(&plan).unwrap();
+    let (cgroup, warning) = Cgroup::create(&plan).unwrap();
+    assert_eq!(warning, None);
+    assert!(Path::new(&at).is_dir());
+    check(&plan).unwrap();
+    Cgroup::create(&plan).unwrap();
+    std::fs::create_dir_all(format!("{at}/sub/deeper")).unwrap();
+    cgroup.remove(LONG).unwrap();
+    assert!(!Path::new(&at).exists() && Path::new(&at).parent().unwrap().is_dir());
+    // Again, with nothing there, and with the cgroup above gone too.
+    cgroup.remove(LONG).unwrap();
+    std::fs::remove_dir(format!("{}/unit-a/above", mount())).unwrap();
+    std::fs::remove_dir(format!("{}/unit-a", mount())).unwrap();
+    let gone = Cgroup::reopen(&plan.saved).unwrap();
+    gone.kill().unwrap();
+    gone.remove(LONG).unwrap();
+    assert_eq!((gone.pids().unwrap(), gone.is_frozen().unwrap()), (vec![], false));
+    assert_eq!(gone.clone_into().map(|_| ()), None);
+}
+
+#[test]
+fn a_cgroup_in_use_is_refused() {
+    if !ours("a_cgroup_in_use_is_refused") {
+        return;
+    }
+    let plan = on_v2("/unit-b");
+    let (cgroup, _) = Cgroup::create(&plan).unwrap();
+    let sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    assert_eq!(cgroup.pids().unwrap(), [sleeper.pid()]);
+    for error in [check(&plan).unwrap_err(), Cgroup::create(&plan).unwrap_err()] {
+        assert!(error.what.contains("container's cgroup is not empty: 1 process(es) found"), "{error}");
+    }
+    assert!(!std::fs::read_to_string(format!("/proc/{}/stat", sleeper.pid())).unwrap().is_empty());
+    drop(sleeper);
+    std::fs::write(format!("{}/unit-b/cgroup.freeze", mount()), "1").unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    let error = check(&plan).unwrap_err();
+    assert!(error.what.contains("container's cgroup unexpectedly frozen"), "{error}");
+    cgroup.thaw().unwrap();
+    check(&plan).unwrap();
+    cgroup.remove(LONG).unwrap();
+}
+
+#[test]
+fn frozen_killed_and_removed_with_all_below() {
+    if !ours("frozen_killed_and_removed_with_all_below") {
+        return;
+    }
+    let plan = on_v2("/unit-c");
+    let (cgroup, _) = Cgroup::create(&plan).unwrap();
+    let (mut one, mut two) = (Sleeper::new(), Sleeper::new());
+    cgroup.enter(one.pid(), false).unwrap();
+    std::fs::create_dir(format!("{}/unit-c/sub", mount())).unwrap();
+    std::fs::write(format!("{}/unit-c/sub/cgroup.procs", mount()), two.pid().to_string()).unwrap();
+    let mut both = [one.pid(), two.pid()];
+    both.sort_unstable();
+    assert_eq!(cgroup.pids().unwrap(), both);
+    cgroup.freeze().unwrap();
+    assert!(cgroup.is_frozen().unwrap());
+    let again = Cgroup::reopen(cgroup.saved()).unwrap();
+    again.thaw().unwrap();
+    assert!(!cgroup.is_frozen().unwrap());
+    cgroup.freeze().unwrap();
+
+    let error = cgroup.remove(SHORT).unwrap_err();
+    assert!(error.what.contains(&format!("{} (state ", one.pid())), "{error}");
+    assert_eq!(error.errno, Some(Errno::EBUSY));
+    again.kill().unwrap();
+    again.remove(LONG).unwrap();
+    assert!(one.ended() && two.ended());
+    assert!(!Path::new(&format!("{}/unit-c", mount())).exists());
+}
+
+#[test]
+fn what_fails_leaves_nothing() {
+    if !ours("what_fails_leaves_nothing") {
+        return;
+    }
+    let mut plan = on_v2("/unit-d/above/box");
+    plan.required = vec!["no-such".into()];
+    plan.wanted.push("no-such".into());
+    let error = Cgroup::create(&plan).unwrap_err();
+    assert!(error.what.contains("the cgroup controller \"no-such\" is not available in /sys/fs/cgroup"), "{error}");
+    assert!(!Path::new(&format!("{}/unit-d", mount())).exists());
+    // A cgroup that holds processes passes nothing on to those below it.
+    let domain = probe::v2_controllers().into_iter().find(|name| ["memory", "hugetlb", "io"].contains(&name.as_str()));
+    let Some(domain) = domain else {
+        println!("skip a part of what_fails_leaves_nothing: cgroup2 has no controller here");
+        return;
+    };
+    let mut plan = on_v2("/command/unit-d/box");
+    plan.required = vec![domain];
+    let error = Cgroup::create(&plan).unwrap_err();
+    assert!(error.hint.as_deref().unwrap_or_default().contains("processes of its own"), "{error}");
+    assert_eq!(std::fs::read_to_string(format!("{}/command/cgroup.type", mount())).unwrap().trim(), "domain");
+    assert!(!Path::new(&format!("{}/command/unit-d", mount())).exists());
+}
+
+#[test]
+fn below_a_threaded_cgroup_is_no_place() {
+    if !ours("below_a_threaded_cgroup_is_no_place") {
+        return;
+    }
+    let above = format!("{}/unit-e", mount());
+    std::fs::create_dir_all(format!("{above}/t")).unwrap();
+    std::fs::write(format!("{above}/t/cgroup.type"), "threaded").unwrap();
+    let error = Cgroup::create(&on_v2("/unit-e/t/box")).unwrap_err();
+    assert!(error.hint.as_deref().unwrap_or_default().contains("threaded"), "{error}");
+    assert!(!Path::new(&format!("{above}/t/box")).exists());
+    std::fs::remove_dir(format!("{above}/t")).unwrap();
+    std::fs::remove_dir(above).unwrap();
+}
+
+#[test]
+fn limits_are_written_as_the_plan_says() {
+    if !ours("limits_are_written_as_the_plan_says") {
+        return;
+    }
+    let (cgroup, _) = Cgroup::create(&on_v2("/unit-f")).unwrap();
+    let read = |file: &str| std::fs::read_to_string(format!("{}/unit-f/{file}", mount())).unwrap().trim().to_string();
+    let instead = Absent::Instead { file: "cgroup.max.depth".into(), value: "7".into() };
+    cgroup
+        .apply(&[
+            write("cgroup.max.descendants", "5", Absent::Error),
+            write("nothing.max", "1", Absent::Harmless),
+            write("nothing.weight", "1", instead),
+        ])
+        .unwrap();
+    assert_eq!((read("cgroup.max.descendants"), read("cgroup.max.depth")), ("5".into(), "7".into()));
+    let error = cgroup.apply(&[write("nothing.max", "1", Absent::Error)]).unwrap_err();
+    assert_eq!((error.errno, error.config.as_deref()), (Some(Errno::ENOENT), Some("linux.resources.x")));
+    assert!(error.hint.as_deref().unwrap_or_default().contains("\"nothing\" is not enabled"), "{error}");
+    let error = cgroup.apply(&[write("cgroup.max.depth", "x", Absent::Error)]).unwrap_err();
+    assert!(error.what.contains("cannot set cgroup.max.depth of the cgroup") && error.what.contains("to \"x\""), "{error}");
+    // A process limit, where there is that controller.
+    if probe::v2_controllers().iter().any(|name| name == "pids") {
+        cgroup.apply(&[write("pids.max", "3", Absent::Error)]).unwrap();
+        assert_eq!(read("pids.max"), "3");
+    }
+    cgroup.remove(LONG).unwrap();
+}
+
+#[test]
+fn an_owner_gets_what_the_kernel_lists() {
+    use std::os::unix::fs::MetadataExt;
+    if !ours("an_owner_gets_what_the_kernel_lists") {
+        return;
+    }
+    let mut plan = on_v2("/unit-g");
+    plan.owner = Some(4321);
+    let (cgroup, _) = Cgroup::create(&plan).unwrap();
+    let owner = |file: &str| std::fs::metadata(format!("{}/unit-g/{file}", mount())).unwrap().uid();
+    assert_eq!((owner(""), owner("cgroup.procs"), owner("cgroup.subtree_control")), (4321, 4321, 4321));
+    assert_eq!(owner("cgroup.freeze"), 0);
+    cgroup.remove(LONG).unwrap();
+}
+
+#[test]
+fn v1_hierarchies_hold_limits() {
+    let name = "v1_hierarchies_hold_limits";
+    if !ours(name) {
+        return;
+    }
+    if probe::cgroup_mode() != CgroupMode::Hybrid {
+        println!("skip {name}: no cgroup v1 hierarchies here");
+        return;
+    }
+    for controller in ["memory", "cpuset", "pids", "freezer"] {
+        let plan = on_v1(controller, "/unit-h/box");
+        let (cgroup, _) = Cgroup::create(&plan).unwrap();
+        let mut sleeper = Sleeper::new();
+        cgroup.enter(sleeper.pid(), false).unwrap();
+        assert_eq!(cgroup.pids().unwrap(), [sleeper.pid()], "{controller}");
+        let error = check(&plan).unwrap_err();
+        assert!(error.what.contains("not empty: 1 process(es)"), "{error}");
+        let limits: &[(&str, &str, &str)] = match controller {
+            // The second before the first would be invalid, and then the first before the second.
+            "memory" => &[("memory.limit_in_bytes", "8388608", ""), ("memory.limit_in_bytes", "33554432", "")],
+            "pids" => &[("pids.max", "7", "")],
+            _ => &[],
+        };
+        for (file, value, _) in limits {
+            let mut write = write(file, value, Absent::Error);
+            write.tree = Tree::V1;
+            cgroup.apply(&[write]).unwrap();
+            let now = std::fs::read_to_string(format!("/sys/fs/cgroup/{controller}/unit-h/box/{file}")).unwrap();
+            assert_eq!(now.trim(), *value);
+        }
+        if controller == "freezer" {
+            cgroup.freeze().unwrap();
+            assert!(cgroup.is_frozen().unwrap());
+            cgroup.thaw().unwrap();
+            assert!(!cgroup.is_frozen().unwrap());
+            cgroup.freeze().unwrap();
+        }
+        let error = cgroup.remove(SHORT).unwrap_err();
+        assert!(error.what.contains(&format!("{} (state ", sleeper.pid())), "{error}");
+        cgroup.kill().unwrap();
+        cgroup.remove(LONG).unwrap();
+        assert!(sleeper.ended(), "{controller}");
+        assert!(!Path::new(&format!("/sys/fs/cgroup/{controller}/unit-h/box")).exists());
+        std::fs::remove_dir(format!("/sys/fs/cgroup/{controller}/unit-h")).unwrap();
+    }
+}
