@@ -5,8 +5,12 @@
 //! decided after it is made: the runtime carries out [`Plan::parent`], the container's process carries out [`Plan::child`].
 #![forbid(unsafe_code)]
 
+pub mod create;
 pub mod devices;
 pub mod devices_filter;
+pub mod exec;
+#[cfg(test)]
+mod golden;
 pub mod host;
 pub mod mounts;
 pub mod namespaces;
@@ -15,9 +19,12 @@ pub mod request;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
+pub mod seccomp_profile;
+pub mod show;
 pub mod step;
 
 use crate::linux::types::Namespaces;
+pub use create::{create, hooks};
 pub use host::Host;
 pub use request::{CgroupManager, Id, Request, Rootless, Verb};
 pub use step::{IdMap, Join, Op, ParentOp, ParentStep, Step};
@@ -25,8 +32,14 @@ pub use step::{IdMap, Join, Op, ParentOp, ParentStep, Step};
 /// Everything that making a container does, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    /// The container's id.
+    pub id: Id,
+    /// The cgroup, its limits and its device filter.
+    pub cgroup: resources::CgroupPlan,
     /// How the process comes to be.
     pub spawn: Spawn,
+    /// The namespaces in which the process ends up that are not the runtime's.
+    pub namespaces: Namespaces,
     /// What the runtime does, in order.
     pub parent: Vec<ParentStep>,
     /// What the container's process does, in order.

@@ -23,6 +23,13 @@ pub struct NamespacePlan {
 }
 
 impl NamespacePlan {
+    /// No namespace at all, for a process that enters those of a container.
+    pub fn none() -> NamespacePlan {
+        let new = Namespaces::empty();
+        let spawn = Spawn { create: new, shape: Shape::OneClone, id_map: None, id_map_programs: None, deny_setgroups: false };
+        NamespacePlan { new, join: Vec::new(), spawn, root_mapped: true, warnings: Vec::new() }
+    }
+
     /// The process ends up in another user namespace than the runtime's.
     pub fn other_user_namespace(&self) -> bool {
         self.has(Namespaces::USER)

@@ -216,14 +216,60 @@ fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Proble
     })
 }
 
+/// `linux.memoryPolicy`, in the numbers of linux/mempolicy.h.
+pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Problem> {
+    const MODES: [&str; 7] = [
+        "MPOL_DEFAULT",
+        "MPOL_PREFERRED",
+        "MPOL_BIND",
+        "MPOL_INTERLEAVE",
+        "MPOL_LOCAL",
+        "MPOL_PREFERRED_MANY",
+        "MPOL_WEIGHTED_INTERLEAVE",
+    ];
+    const FLAGS: [(&str, u32); 3] =
+        [("MPOL_F_STATIC_NODES", 1 << 15), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_NUMA_BALANCING", 1 << 13)];
+    let mode = MODES.iter().position(|name| *name == given.mode);
+    let mode = mode.ok_or_else(|| Problem::new("linux.memoryPolicy.mode", format!("unknown mode \"{}\"", given.mode)))?;
+    let mut bits = mode as u32;
+    for (index, name) in given.flags.iter().enumerate() {
+        let at = format!("linux.memoryPolicy.flags[{index}]");
+        bits |=
+            FLAGS.iter().find(|(known, _)| known == name).ok_or_else(|| Problem::new(at, format!("unknown flag \"{name}\"")))?.1;
+    }
+    Ok(Op::MemoryPolicy { mode: bits, nodes: list(&given.nodes).map_err(|rule| Problem::new("linux.memoryPolicy.nodes", rule))? })
+}
+
+/// A list as the kernel writes it: `0-3,7`; empty for none.
+pub fn list(text: &str) -> Result<Vec<u32>, String> {
+    let number = |word: &str| word.trim().parse::<u32>().map_err(|_| format!("\"{text}\" is not a list of numbers like 0-3,7"));
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|_| !text.trim().is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last > 1 << 16 {
+            return Err(format!("\"{part}\" is not a range of numbers up to 65536"));
+        }
+        all.extend(first..=last);
+    }
+    Ok(all)
+}
+
 /// The program, its arguments and its environment.
 pub fn program(process: &Process, request: &Request) -> Exec {
+    let mut exec = environment(process, request.listen_fds, request.notify_socket.is_some());
+    exec.inherited_fds = request.listen_fds + request.preserve_fds;
+    exec
+}
+
+/// As [`program`], from what init and exec have in common: descriptors that the service manager passed, a notify socket.
+pub fn environment(process: &Process, listen_fds: u32, notify: bool) -> Exec {
     let mut env = process.env.clone();
-    if request.notify_socket.is_some() {
+    if notify {
         env.push(format!("NOTIFY_SOCKET={NOTIFY_SOCKET}"));
     }
-    if request.listen_fds > 0 {
-        env.push(format!("LISTEN_FDS={}", request.listen_fds));
+    if listen_fds > 0 {
+        env.push(format!("LISTEN_FDS={listen_fds}"));
         env.push("LISTEN_PID=1".to_string());
     }
     let env = last_of_each_name(env);
@@ -233,7 +279,7 @@ pub fn program(process: &Process, request: &Request) -> Exec {
         home_for_uid: home.is_none_or(str::is_empty).then_some(process.user.uid),
         env: env.into_iter().filter(|entry| entry != "HOME=").collect(),
         terminal: process.terminal,
-        inherited_fds: request.listen_fds + request.preserve_fds,
+        inherited_fds: listen_fds,
     }
 }
 

@@ -94,7 +94,7 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    if let Some(process) = context.spec.process.as_ref().filter(|process| process.cwd.starts_with('/')) {
+    if let Some(process) = context.spec.process.as_ref().filter(|process| process.cwd.len() > 1 && process.cwd.starts_with('/')) {
         planned.steps.push(Step { op: Op::Directory(process.cwd.clone()), at: "process.cwd".to_string() });
     }
     let into = if context.request.no_pivot { Op::MoveRoot } else { Op::Pivot };

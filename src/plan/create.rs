@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The order of things: how the parts of a plan are put together for create and run (runtime.md, Lifecycle).
+//!
+//! What may overlap does: the runtime goes on while the container's process works, up to the next step of either that waits.
+
+use super::namespaces::{self, NamespacePlan};
+use super::step::{SeccompLoad, Step};
+use super::{
+    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resources, rootfs, seccomp_profile,
+};
+use crate::spec::Problem;
+use crate::spec::types::{Process, Spec};
+
+/// Decides everything that creating (or running) this container does. `spec` has passed validation.
+pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<Problem>> {
+    terminal_rules(spec, request).map_err(|problem| vec![problem])?;
+    let namespaces = namespaces::plan(spec, host)?;
+    let mut problems = Vec::new();
+    let mut warnings = namespaces.warnings.clone();
+    let cgroup = collect(&mut problems, resources::plan(spec, request, host));
+    let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.v2.as_ref()).map(|saved| saved.path.as_str());
+    let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup };
+    let rootfs = collect(&mut problems, rootfs::root_steps(&context));
+    let seccomp = collect(&mut problems, seccomp_profile::load(spec, &mut warnings));
+    let filtered = matches!(seccomp, Some(Some(_)));
+    let person = collect(&mut problems, person(spec, host, &namespaces, filtered, &mut warnings));
+    let (Some(cgroup), Some(rootfs), Some(seccomp), Some(person)) = (cgroup, rootfs, seccomp, person) else {
+        return Err(problems);
+    };
+    warnings.extend(cgroup.warnings.iter().chain(&rootfs.warnings).cloned());
+    let hooks = hooks(spec);
+    let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
+    let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty();
+
+    let mut child = before_root(spec, request, &namespaces, parent_first);
+    child.extend(rootfs.mounts);
+    child.extend(before_pivot(&hooks));
+    child.extend(rootfs.pivot);
+    child.extend(in_root(spec));
+    child.extend(rootfs.hide);
+    child.extend(person);
+    child.extend(to_the_program(request, &hooks, &exec, seccomp));
+
+    let mut parent = before_clone(request, &namespaces, rootfs.trees, spec);
+    parent.push(step(ParentOp::Clone, ""));
+    parent.extend(after_clone(spec, &namespaces, parent_first));
+    parent.extend(until_created(request, &hooks));
+    let entered = namespaces.join.iter().fold(namespaces.new, |all, join| all | join.kind);
+    let id = request.id.clone();
+    Ok(Plan { id, cgroup, spawn: namespaces.spawn, namespaces: entered, parent, child, hooks, exec, warnings })
+}
+
+fn step(op: ParentOp, at: &str) -> ParentStep {
+    ParentStep { op, at: at.to_string() }
+}
+
+fn own(op: Op, at: &str) -> Step {
+    Step { op, at: at.to_string() }
+}
+
+/// Keeps the problems of one part and goes on to the next, so that all are reported at once.
+fn collect<T>(problems: &mut Vec<Problem>, part: Result<T, Vec<Problem>>) -> Option<T> {
+    part.map_err(|found| problems.extend(found)).ok()
+}
+
+/// Who holds the terminal's other end must be clear (the texts are runc's, which clients know).
+fn terminal_rules(spec: &Spec, request: &Request) -> Result<(), Problem> {
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let detached = request.detach || request.verb == Verb::Create;
+    let rule = match (&request.console_socket, terminal, detached) {
+        (None, true, true) => "cannot allocate tty if runc will detach without setting console socket",
+        (Some(_), false, _) | (Some(_), _, false) => "cannot use console socket if runc will not detach or allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Problem::new("process.terminal", rule))
+}
+
+/// Steps of the process until it turns to its root filesystem.
+fn before_root(spec: &Spec, request: &Request, namespaces: &NamespacePlan, parent_first: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if parent_first {
+        steps.push(own(Op::AwaitRuntime, ""));
+    }
+    steps.push(own(Op::NewSession, ""));
+    steps.extend(namespaces::steps(namespaces, spec).into_iter().map(|(op, at)| Step { op, at }));
+    if !request.no_new_keyring {
+        steps.push(own(Op::NewKeyring(format!("_ses.{}", request.id)), ""));
+    }
+    steps.push(own(Op::OpenProc, ""));
+    steps
+}
+
+/// Hooks that need the host's files still in sight.
+fn before_pivot(hooks: &Hooks) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(own(Op::AskForRuntimeHooks, "hooks.createRuntime"));
+    }
+    if !hooks.create_container.is_empty() {
+        steps.push(own(Op::CreateContainerHooks, "hooks.createContainer"));
+    }
+    steps
+}
+
+/// What is set up from inside the container's root.
+fn in_root(spec: &Spec) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(process) = spec.process.as_ref().filter(|process| process.terminal) {
+        let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
+        let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
+        steps.push(own(Op::Console { size }, "process.terminal"));
+    }
+    if !spec.hostname.is_empty() {
+        steps.push(own(Op::Hostname(spec.hostname.clone()), "hostname"));
+    }
+    if !spec.domainname.is_empty() {
+        steps.push(own(Op::Domainname(spec.domainname.clone()), "domainname"));
+    }
+    for (key, value) in spec.linux.iter().flat_map(|linux| &linux.sysctl) {
+        let op = Op::Sysctl { key: key.clone(), value: value.clone() };
+        steps.push(Step { op, at: format!("linux.sysctl[\"{key}\"]") });
+    }
+    steps
+}
+
+/// Who the process becomes.
+fn person(
+    spec: &Spec,
+    host: &Host,
+    namespaces: &NamespacePlan,
+    filtered: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Step>, Vec<Problem>> {
+    let Some(process) = &spec.process else { return Ok(Vec::new()) };
+    let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
+    steps.extend(kernel_attributes(spec)?);
+    if !process.terminal {
+        steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
+    }
+    steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
+    let sets = process::capabilities(process.capabilities.as_ref(), host, namespaces.other_user_namespace(), warnings);
+    let keep_admin = filtered && !process.no_new_privileges;
+    let identity = process::identity(process, sets, namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    steps.push(own(Op::Identity(identity), "process.user"));
+    steps.push(own(Op::WorkingDirectory(working_directory(process)), "process.cwd"));
+    steps.push(own(Op::FindProgram, "process.args[0]"));
+    if process.no_new_privileges {
+        steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));
+    }
+    Ok(steps)
+}
+
+fn working_directory(process: &Process) -> String {
+    if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() }
+}
+
+/// linux.personality and linux.memoryPolicy, in the kernel's numbers.
+fn kernel_attributes(spec: &Spec) -> Result<Vec<Step>, Vec<Problem>> {
+    let Some(linux) = &spec.linux else { return Ok(Vec::new()) };
+    let mut steps = Vec::new();
+    if let Some(personality) = &linux.personality {
+        let domain = match personality.domain.as_str() {
+            "LINUX" => 0x0000_0000,
+            "LINUX32" => 0x0000_0008,
+            other => return Err(vec![Problem::new("linux.personality.domain", format!("unknown domain \"{other}\""))]),
+        };
+        steps.push(own(Op::Personality(domain), "linux.personality"));
+    }
+    if let Some(policy) = &linux.memory_policy {
+        let op = process::memory_policy(policy).map_err(|problem| vec![problem])?;
+        steps.push(own(op, "linux.memoryPolicy"));
+    }
+    Ok(steps)
+}
+
+/// From a finished container to its program.
+fn to_the_program(request: &Request, hooks: &Hooks, exec: &Exec, seccomp: Option<SeccompLoad>) -> Vec<Step> {
+    let mut steps = vec![own(Op::CloseDescriptors { keep: exec.inherited_fds }, ""), own(Op::Ready, "")];
+    if request.verb == Verb::Create {
+        steps.push(own(Op::AwaitStart, ""));
+    }
+    if !hooks.start_container.is_empty() {
+        steps.push(own(Op::StartContainerHooks, "hooks.startContainer"));
+    }
+    if let Some(load) = seccomp {
+        steps.push(own(Op::Seccomp(load), "linux.seccomp"));
+    }
+    steps.push(own(Op::Exec, "process.args"));
+    steps
+}
+
+/// What the runtime prepares before there is a process: the journal first, so that nothing is made that a delete would not find.
+fn before_clone(request: &Request, namespaces: &NamespacePlan, trees: Vec<ParentStep>, spec: &Spec) -> Vec<ParentStep> {
+    let mut steps = vec![step(ParentOp::SaveCreating, ""), step(ParentOp::MakeCgroup, "linux.cgroupsPath")];
+    if !namespaces.join.is_empty() {
+        steps.push(step(ParentOp::OpenNamespaces(namespaces.join.clone()), "linux.namespaces"));
+    }
+    steps.extend(trees);
+    if let Some(socket) = &request.console_socket {
+        steps.push(step(ParentOp::ConnectConsole(socket.clone()), "process.terminal"));
+    }
+    if request.verb == Verb::Create {
+        steps.push(step(ParentOp::MakeStartGate, ""));
+    }
+    if request.notify_socket.is_some() && spec.process.is_some() {
+        steps.push(step(ParentOp::MakeNotifySocket, ""));
+    }
+    steps
+}
+
+/// What only the runtime may do to the new process.
+fn after_clone(spec: &Spec, namespaces: &NamespacePlan, parent_first: bool) -> Vec<ParentStep> {
+    let mut steps = Vec::new();
+    if let Some(adjust) = spec.process.as_ref().and_then(|process| process.oom_score_adj) {
+        steps.push(step(ParentOp::OomScoreAdj(adjust), "process.oomScoreAdj"));
+    }
+    if namespaces.spawn.id_map.is_some() {
+        steps.push(step(ParentOp::WriteIdMaps, "linux.uidMappings"));
+    }
+    for (name, device) in net_devices(spec) {
+        let new_name = if device.name.is_empty() { name.clone() } else { device.name.clone() };
+        let op = ParentOp::MoveNetDevice { name: name.clone(), new_name };
+        steps.push(ParentStep { op, at: format!("linux.netDevices[\"{name}\"]") });
+    }
+    if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
+        steps.push(step(ParentOp::EnterResctrl, "linux.intelRdt"));
+    }
+    if parent_first {
+        steps.push(step(ParentOp::ReleaseChild, ""));
+    }
+    steps
+}
+
+/// From a process that sets itself up to a container that exists, or, for run, to a program that runs.
+fn until_created(request: &Request, hooks: &Hooks) -> Vec<ParentStep> {
+    let mut steps = Vec::new();
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(step(ParentOp::RuntimeHooks, "hooks.createRuntime"));
+    }
+    steps.push(step(ParentOp::AwaitReady, ""));
+    steps.push(step(ParentOp::SaveCreated, ""));
+    if let Some(file) = &request.pid_file {
+        steps.push(step(ParentOp::PidFile(file.clone()), ""));
+    }
+    if let Some(socket) = &request.pidfd_socket {
+        steps.push(step(ParentOp::SendPidfd(socket.clone()), ""));
+    }
+    steps.push(step(ParentOp::ReleaseReady, ""));
+    if request.verb == Verb::Run {
+        steps.push(step(ParentOp::AwaitExec, ""));
+        if !hooks.poststart.is_empty() {
+            steps.push(step(ParentOp::PoststartHooks, "hooks.poststart"));
+        }
+    }
+    steps
+}
+
+fn net_devices(spec: &Spec) -> Vec<(&String, &crate::spec::types::NetDevice)> {
+    spec.linux.iter().flat_map(|linux| &linux.net_devices).collect()
+}
+
+/// The hooks of a configuration, each with its place in it.
+pub fn hooks(spec: &Spec) -> Hooks {
+    let Some(given) = &spec.hooks else { return Hooks::default() };
+    let kind = |list: &[crate::spec::types::Hook], name: &str| {
+        let hook = |(index, hook): (usize, &crate::spec::types::Hook)| Hook {
+            path: hook.path.clone(),
+            args: if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() },
+            env: (!hook.env.is_empty()).then(|| hook.env.clone()),
+            timeout_s: hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()),
+            at: format!("hooks.{name}[{index}]"),
+        };
+        list.iter().enumerate().map(hook).collect::<Vec<_>>()
+    };
+    Hooks {
+        prestart: kind(&given.prestart, "prestart"),
+        create_runtime: kind(&given.create_runtime, "createRuntime"),
+        create_container: kind(&given.create_container, "createContainer"),
+        start_container: kind(&given.start_container, "startContainer"),
+        poststart: kind(&given.poststart, "poststart"),
+        poststop: kind(&given.poststop, "poststop"),
+    }
+}

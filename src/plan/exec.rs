@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `exec` does: one more process in a container that exists. The hottest command of a node, so its plan is short: enter the
+//! namespaces, become who the process shall be, execute.
+
+use super::namespaces::NamespacePlan;
+use super::step::{Op, SeccompLoad, Step};
+use super::{Exec, Host, process, seccomp_profile};
+use crate::linux::types::Namespaces;
+use crate::spec::Problem;
+use crate::spec::types::{Process, Spec};
+
+/// What the command line says of the process, beside the process itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// `--preserve-fds`, and those of LISTEN_FDS.
+    pub inherited_fds: u32,
+    /// LISTEN_FDS, where LISTEN_PID is this process.
+    pub listen_fds: u32,
+    /// `--console-socket`, absolute.
+    pub console_socket: Option<String>,
+    /// `--detach`
+    pub detach: bool,
+}
+
+/// The container that is entered, as far as the plan needs it: from its saved state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// Its id.
+    pub id: String,
+    /// Its namespaces that are not the runtime's.
+    pub namespaces: Namespaces,
+    /// setgroups(2) is denied in its user namespace.
+    pub deny_setgroups: bool,
+}
+
+/// One more process, decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecPlan {
+    /// Entered by the runtime, for its children: the pid namespace, and the user namespace where only that gives the right to it.
+    pub enter_before_clone: Namespaces,
+    /// Entered by the new process.
+    pub enter_after_clone: Namespaces,
+    /// What the new process does, in order, once it has entered.
+    pub child: Vec<Step>,
+    /// The program.
+    pub exec: Exec,
+    /// What the user should know although it is no error.
+    pub warnings: Vec<String>,
+}
+
+/// Decides what one more process does. `spec` is the configuration as it was at create, `process` what shall run.
+pub fn exec(
+    spec: &Spec,
+    process: &Process,
+    request: &ExecRequest,
+    entered: &Entered,
+    host: &Host,
+) -> Result<ExecPlan, Vec<Problem>> {
+    terminal_rules(process, request).map_err(|problem| vec![problem])?;
+    let mut warnings = Vec::new();
+    let seccomp = seccomp_profile::load(spec, &mut warnings)?;
+    let mut child = vec![own(Op::NewSession, "")];
+    if process.terminal {
+        let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
+        let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
+        child.push(own(Op::Console { size }, "process.terminal"));
+    }
+    child.extend(person(process, entered, host, seccomp.as_ref(), &mut warnings)?);
+    child.push(own(Op::CloseDescriptors { keep: request.inherited_fds }, ""));
+    if let Some(load) = seccomp {
+        child.push(own(Op::Seccomp(load), "linux.seccomp"));
+    }
+    child.push(own(Op::Exec, "process.args"));
+    let before = if host.privileged() { Namespaces::PID } else { Namespaces::PID | Namespaces::USER };
+    Ok(ExecPlan {
+        enter_before_clone: entered.namespaces & before,
+        enter_after_clone: entered.namespaces & !(entered.namespaces & before),
+        child,
+        exec: program(process, request),
+        warnings,
+    })
+}
+
+fn own(op: Op, at: &str) -> Step {
+    Step { op, at: at.to_string() }
+}
+
+fn terminal_rules(process: &Process, request: &ExecRequest) -> Result<(), Problem> {
+    let rule = match (&request.console_socket, process.terminal, request.detach) {
+        (None, true, true) => "cannot allocate tty if runc will detach without setting console socket",
+        (Some(_), false, _) | (Some(_), _, false) => "cannot use console socket if runc will not detach or allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Problem::new("process.terminal", rule))
+}
+
+/// Who the process becomes, as for the container's first process.
+fn person(
+    process: &Process,
+    entered: &Entered,
+    host: &Host,
+    seccomp: Option<&SeccompLoad>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Step>, Vec<Problem>> {
+    let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
+    if !process.terminal {
+        steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
+    }
+    steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
+    let other_user_namespace = entered.namespaces.contains(Namespaces::USER);
+    let sets = process::capabilities(process.capabilities.as_ref(), host, other_user_namespace, warnings);
+    let mut namespaces = NamespacePlan::none();
+    namespaces.spawn.deny_setgroups = entered.deny_setgroups;
+    let keep_admin = seccomp.is_some() && !process.no_new_privileges;
+    let identity = process::identity(process, sets, &namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    steps.push(own(Op::Identity(identity), "process.user"));
+    let cwd = if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() };
+    steps.push(own(Op::WorkingDirectory(cwd), "process.cwd"));
+    steps.push(own(Op::FindProgram, "process.args[0]"));
+    if process.no_new_privileges {
+        steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));
+    }
+    Ok(steps)
+}
+
+fn program(process: &Process, request: &ExecRequest) -> Exec {
+    let mut exec = process::environment(process, request.listen_fds, false);
+    exec.inherited_fds = request.inherited_fds;
+    exec
+}
+
+/// The entries of a process file or of the command line over those of the container's own process: later ones win.
+pub fn with_extra_env(mut env: Vec<String>, extra: Vec<String>) -> Vec<String> {
+    env.extend(extra);
+    process::last_of_each_name(env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::fixtures;
+
+    fn entered(namespaces: Namespaces) -> Entered {
+        Entered { id: "x".into(), namespaces, deny_setgroups: false }
+    }
+
+    #[test]
+    fn the_pid_namespace_is_entered_before_the_clone_and_the_rest_after() {
+        let spec = fixtures::spec("docker");
+        let process = Process { terminal: false, ..spec.process.clone().unwrap() };
+        let host = Host { apparmor: true, ..Host::example() };
+        let all = Namespaces::PID | Namespaces::MOUNT | Namespaces::USER;
+        let got = exec(&spec, &process, &ExecRequest::default(), &entered(all), &host).unwrap();
+        assert_eq!(got.enter_before_clone, Namespaces::PID);
+        assert_eq!(got.enter_after_clone, Namespaces::MOUNT | Namespaces::USER);
+        let user = Host { euid: 1000, ..host };
+        let got = exec(&spec, &process, &ExecRequest::default(), &entered(all), &user).unwrap();
+        assert_eq!(got.enter_before_clone, Namespaces::PID | Namespaces::USER);
+        assert!(matches!(got.child[got.child.len() - 2].op, Op::Seccomp(_)));
+        assert_eq!(got.child.last().unwrap().op, Op::Exec);
+    }
+
+    #[test]
+    fn a_terminal_needs_an_owner() {
+        let process = Process { terminal: true, cwd: "/".into(), ..Process::default() };
+        let request = ExecRequest { detach: true, ..ExecRequest::default() };
+        let problems = exec(&Spec::default(), &process, &request, &entered(Namespaces::PID), &Host::example()).unwrap_err();
+        assert!(problems[0].rule.contains("cannot allocate tty"));
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden plans: what `berth plan` prints for each fixture of `spec/fixtures`, held in `plan/golden/`. After a wanted change:
+//! `BLESS=1 cargo test golden`, and read the diff.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::spec::fixtures;
+use crate::spec::load::parse_config;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/plan/golden");
+
+/// Every fixture with the host and the user it is planned for.
+fn each(mut with: impl FnMut(&str, &Plan)) {
+    for (name, text) in fixtures::ALL {
+        let mut spec = parse_config(text.as_bytes()).unwrap();
+        // What no cgroup v2 host can do is refused; that has its own test.
+        if let Some(cpu) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.cpu.as_mut()) {
+            (cpu.realtime_runtime, cpu.realtime_period) = (None, None);
+        }
+        let mut host = Host { apparmor: true, selinux: true, ..Host::example() };
+        match *name {
+            // Podman is root over a user namespace of its own by then; runc's example is for an ordinary user.
+            "podman-rootless" => host.initial_user_namespace = false,
+            "runc-spec-rootless" => host = Host { euid: 1000, egid: 1000, capabilities: Default::default(), ..host },
+            _ => {}
+        }
+        let mut request = Request::create(Id::parse("example").unwrap(), "/bundle", "/run/berth");
+        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        request.console_socket = terminal.then(|| "/console.sock".to_string());
+        let systemd = spec.linux.as_ref().is_some_and(|linux| linux.cgroups_path.matches(':').count() == 2);
+        request.cgroup_manager = if systemd { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+        let plan = create(&spec, &request, &host).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+        with(name, &plan);
+    }
+}
+
+#[test]
+fn plans_of_the_fixtures_are_as_they_were() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut changed = Vec::new();
+    each(|name, plan| {
+        let file = Path::new(GOLDEN).join(format!("{name}.txt"));
+        let shown = plan.to_string();
+        if bless {
+            fs::create_dir_all(GOLDEN).unwrap();
+            fs::write(&file, &shown).unwrap();
+        }
+        let held = fs::read_to_string(&file).unwrap_or_default();
+        if held != shown {
+            let line = shown.lines().zip(held.lines().chain(std::iter::repeat(""))).find(|(now, then)| now != then);
+            changed.push(format!("{name}: {line:?}"));
+        }
+    });
+    assert!(changed.is_empty(), "plans changed (BLESS=1 takes them over):\n{}", changed.join("\n"));
+}
+
+/// The order that safety rests on holds in every plan.
+#[test]
+fn what_must_come_first_comes_first() {
+    each(|name, plan| {
+        let child = |found: &dyn Fn(&Op) -> bool| plan.child.iter().position(|step| found(&step.op));
+        let last = |found: &dyn Fn(&Op) -> bool| plan.child.iter().rposition(|step| found(&step.op));
+        let before = |first: Option<usize>, then: Option<usize>, what: &str| {
+            if let (Some(first), Some(then)) = (first, then) {
+                assert!(first < then, "{name}: {what}");
+            }
+        };
+        let pivot = child(&|op| matches!(op, Op::Pivot | Op::MoveRoot));
+        let identity = child(&|op| matches!(op, Op::Identity(_)));
+        assert!(identity.is_none() || child(&|op| matches!(op, Op::CloseDescriptors { .. })).is_some(), "{name}");
+        before(last(&|op| matches!(op, Op::Mount(_))), pivot, "every mount comes before the change of root");
+        before(pivot, child(&|op| matches!(op, Op::MaskPaths { .. })), "masks cover what the container will see");
+        before(
+            last(&|op| matches!(op, Op::MaskPaths { .. } | Op::ReadonlyPath(_) | Op::Sysctl { .. })),
+            identity,
+            "root's work first",
+        );
+        before(identity, child(&|op| matches!(op, Op::WorkingDirectory(_))), "the working directory is entered as the user");
+        before(
+            child(&|op| matches!(op, Op::CloseDescriptors { .. })),
+            child(&|op| *op == Op::Ready),
+            "nothing is open when ready",
+        );
+        before(child(&|op| *op == Op::Ready), child(&|op| *op == Op::AwaitStart), "ready before start");
+        assert_eq!(plan.child.last().map(|step| &step.op), Some(&Op::Exec), "{name}");
+        if let Some(seccomp) = child(&|op| matches!(op, Op::Seccomp(_))) {
+            assert_eq!(seccomp + 2, plan.child.len(), "{name}: the filter is loaded last");
+        }
+        let parent = |found: &dyn Fn(&ParentOp) -> bool| plan.parent.iter().position(|step| found(&step.op)).unwrap();
+        assert_eq!(parent(&|op| *op == ParentOp::SaveCreating), 0, "{name}: the journal comes before everything");
+        assert!(parent(&|op| *op == ParentOp::MakeCgroup) < parent(&|op| *op == ParentOp::Clone), "{name}");
+        assert!(parent(&|op| *op == ParentOp::SaveCreated) < parent(&|op| *op == ParentOp::ReleaseReady), "{name}");
+    });
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a profile's names to what each system call number of an architecture is to get: the first
+//! step of `compile`, shared with `explain`. The meaning is described in the module's text.
+
+use super::arch::Arch;
+use super::syscall::Syscall;
+use super::{Action, Condition, ENOSYS, Error, Op, Options, Profile, Rule};
+
+/// The profile's names, resolved and checked.
+pub(super) struct Resolved {
+    /// Every known name with the number of its rule, in the order of the profile.
+    names: Vec<(Syscall, u32)>,
+    /// The names that no architecture knows.
+    pub(super) unknown: Vec<String>,
+}
+
+/// A rule that concerns a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Use {
+    pub(super) number: u32,
+    /// Place in the profile, to keep its order.
+    order: u32,
+    rule: u32,
+    /// If `number` is a multiplexer: the subcall that the rule is about.
+    call: Option<u8>,
+}
+
+/// The numbers that a profile speaks of on one architecture.
+pub(super) struct Numbers {
+    /// Sorted by number, then by order in the profile.
+    pub(super) uses: Vec<Use>,
+    /// The highest number that the profile names; `None` if it names none but 0.
+    pub(super) highest: Option<u32>,
+}
+
+/// Conditions that must all hold, and what happens then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clause {
+    pub(super) action: Action,
+    /// Which rule it comes from.
+    pub(super) rule: usize,
+    /// By argument, reduced to what the architecture compares.
+    conditions: [Option<Condition>; 6],
+}
+
+/// What a number gets.
+pub(super) enum Answer {
+    /// The same, whatever the arguments.
+    Always(Action, usize),
+    /// What the first matching clause says, else the default action.
+    First(Vec<Clause>),
+}
+
+/// Resolves the names and checks what is wrong on any architecture.
+pub(super) fn resolve(profile: &Profile<'_>) -> Result<Resolved, Error> {
+    if profile.default_action == Action::Notify {
+        return Err(Error::NotifyDefault);
+    }
+    let count = profile.rules.iter().map(|r| r.names.len()).sum();
+    let mut resolved = Resolved { names: Vec::with_capacity(count), unknown: Vec::new() };
+    for (i, rule) in profile.rules.iter().enumerate() {
+        if rule.action != profile.default_action {
+            check_conditions(i, rule)?;
+        }
+        for name in rule.names {
+            match Syscall::from_name(name) {
+                Some(syscall) => resolved.names.push((syscall, i as u32)),
+                None if name.is_empty() => return Err(Error::EmptyName { rule: i }),
+                None => resolved.unknown.push(name.clone()),
+            }
+            if rule.action == Action::Notify && name == "write" {
+                return Err(Error::NotifyWrite { rule: i });
+            }
+        }
+    }
+    Ok(resolved)
+}
+
+fn check_conditions(rule: usize, checked: &Rule<'_>) -> Result<(), Error> {
+    match checked.args.iter().enumerate().find(|(_, c)| c.index > 5) {
+        Some((arg, condition)) => Err(Error::ArgIndex { rule, arg, index: condition.index }),
+        None => Ok(()),
+    }
+}
+
+/// The architectures of the filter, grouped by what the kernel reports, the native one first.
+pub(super) fn architectures(profile: &Profile<'_>, native: Arch) -> Result<Vec<(u32, Vec<Arch>)>, Error> {
+    let mut families: Vec<(u32, Vec<Arch>)> = Vec::with_capacity(4);
+    for arch in std::iter::once(native).chain(profile.architectures.iter().copied()) {
+        if arch.is_big_endian() != native.is_big_endian() {
+            return Err(Error::ByteOrder { arch, native });
+        }
+        match families.iter_mut().find(|(audit, _)| *audit == arch.audit()) {
+            Some((_, members)) if members.contains(&arch) => {}
+            Some((_, members)) => members.push(arch),
+            None => families.push((arch.audit(), vec![arch])),
+        }
+    }
+    Ok(families)
+}
+
+/// Whether newer system calls get ENOSYS under this profile.
+pub(super) fn answers_newer(profile: &Profile<'_>, options: Options) -> bool {
+    options.newer_is_enosys && !profile.default_action.is_permissive() && profile.default_action != Action::Errno(ENOSYS)
+}
+
+/// The numbers that the profile speaks of on one architecture.
+pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) -> Numbers {
+    let mut uses = Vec::with_capacity(resolved.names.len());
+    let mut highest = 0;
+    for (order, &(syscall, rule)) in resolved.names.iter().enumerate() {
+        // A rule that repeats the default action says nothing, but its names are known.
+        let silent = profile.rules[rule as usize].action == profile.default_action;
+        let direct = syscall.number(arch).map(|number| (number, None));
+        let through = syscall.subcall(arch).map(|s| (s.number, Some(s.call)));
+        for (number, call) in [direct, through].into_iter().flatten() {
+            highest = highest.max(number - arch.first_number());
+            if !silent {
+                uses.push(Use { number, order: order as u32, rule, call });
+            }
+        }
+    }
+    uses.sort_unstable_by_key(|u| (u.number, u.order));
+    Numbers { uses, highest: (highest > 0).then_some(arch.first_number() + highest) }
+}
+
+/// What a number gets, from all that is said of it.
+pub(super) fn answer(profile: &Profile<'_>, uses: &[Use], arch: Arch) -> Answer {
+    let mut clauses = Vec::new();
+    for used in uses {
+        let i = used.rule as usize;
+        let rule = &profile.rules[i];
+        if rule.args.is_empty() && used.call.is_none() {
+            return Answer::Always(rule.action, i);
+        }
+        for conditions in separate(&rule.args) {
+            let clause = Clause::new(rule.action, i, conditions, used.call, arch);
+            if clause.conditions().next().is_none() {
+                return Answer::Always(rule.action, i);
+            }
+            clauses.push(clause);
+        }
+    }
+    Answer::First(clauses)
+}
+
+/// If an argument occurs twice, each condition stands alone.
+fn separate(args: &[Condition]) -> std::slice::Chunks<'_, Condition> {
+    let mut seen = 0_u8;
+    let repeated = args.iter().any(|c| {
+        let bit = 1 << (c.index & 7);
+        let again = seen & bit != 0;
+        seen |= bit;
+        again
+    });
+    // An empty list has no chunks: the caller deals with rules without conditions, but a subcall
+    // without further conditions needs its one clause.
+    let together = if args.is_empty() { NONE } else { args };
+    together.chunks(if repeated { 1 } else { together.len() })
+}
+
+/// One condition that always holds, so that it is dropped by [`Clause::new`].
+const NONE: &[Condition] = &[Condition { index: 0, value: 0, value_two: 0, op: Op::MaskedEq }];
+
+impl Clause {
+    fn new(action: Action, rule: usize, args: &[Condition], call: Option<u8>, arch: Arch) -> Clause {
+        let mut conditions = [None; 6];
+        for condition in args {
+            conditions[condition.index as usize] = reduce(*condition, arch);
+        }
+        if let Some(call) = call {
+            conditions[0] = Some(Condition { index: 0, value: call.into(), value_two: 0, op: Op::Eq });
+        }
+        Clause { action, rule, conditions }
+    }
+
+    /// Its conditions, by argument.
+    pub(super) fn conditions(&self) -> impl DoubleEndedIterator<Item = &Condition> {
+        self.conditions.iter().flatten()
+    }
+
+    /// Whether it matches these arguments.
+    pub(super) fn matches(&self, args: &[u64; 6], arch: Arch) -> bool {
+        self.conditions().all(|c| {
+            let arg = args[c.index as usize];
+            let arg = if arch.is_wide() { arg } else { arg & LOW };
+            match c.op {
+                Op::Ne => arg != c.value,
+                Op::Lt => arg < c.value,
+                Op::Le => arg <= c.value,
+                Op::Eq => arg == c.value,
+                Op::Ge => arg >= c.value,
+                Op::Gt => arg > c.value,
+                Op::MaskedEq => arg & c.value == c.value_two,
+            }
+        })
+    }
+}
+
+/// The low half of an argument.
+const LOW: u64 = 0xffff_ffff;
+
+/// A condition as the architecture compares it; `None` if it always holds because of its mask.
+fn reduce(mut condition: Condition, arch: Arch) -> Option<Condition> {
+    if !arch.is_wide() {
+        condition.value &= LOW;
+        condition.value_two &= LOW;
+    }
+    if condition.op == Op::MaskedEq {
+        condition.value_two &= condition.value;
+        if condition.value == 0 {
+            return None;
+        }
+    }
+    Some(condition)
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! System calls by name and number, on every architecture: reads the generated `table.rs`.
+//! Called by `rules.rs` to resolve a profile's names and by `explain.rs` for its words.
+
+use super::arch::Arch;
+use super::table;
+
+/// A system call whose name is known; its number depends on the architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Syscall(u16);
+
+/// A multiplexing system call as seen by one of its subcalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subcall {
+    /// The number of socketcall(2) or ipc(2).
+    pub number: u32,
+    /// The value of its first argument.
+    pub call: u8,
+}
+
+const ABSENT: u16 = 0xffff;
+/// ARM's private calls (`__ARM_NR_BASE` of asm/unistd.h), and where the table keeps them.
+const ARM_PRIVATE: u32 = 0xf_0000;
+const ARM_PRIVATE_SHORT: u16 = 0xf000;
+/// socketcall(2) and ipc(2) have these numbers, above [`Arch::first_number`], wherever they exist.
+const SOCKETCALL: u32 = 102;
+const IPC: u32 = 117;
+
+impl Syscall {
+    /// The system call of that name; `None` if no architecture has one.
+    pub fn from_name(name: &str) -> Option<Syscall> {
+        let (mut low, mut high) = (0, table::COUNT);
+        while low < high {
+            let middle = (low + high) / 2;
+            match nth_name(middle).as_bytes().cmp(name.as_bytes()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(Syscall(middle as u16)),
+            }
+        }
+        None
+    }
+
+    /// The system call with that number on that architecture. Reads the whole column: for messages.
+    pub fn from_number(arch: Arch, number: u32) -> Option<Syscall> {
+        Syscall::all().find(|s| s.number(arch) == Some(number))
+    }
+
+    /// Every system call, in the order of their names.
+    pub fn all() -> impl Iterator<Item = Syscall> {
+        (0..table::COUNT as u16).map(Syscall)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        nth_name(usize::from(self.0))
+    }
+
+    /// Its own number on an architecture, if it has one there.
+    pub fn number(self, arch: Arch) -> Option<u32> {
+        let short = column(arch)[usize::from(self.0)];
+        if short == ABSENT {
+            None
+        } else if arch == Arch::Arm && short >= ARM_PRIVATE_SHORT {
+            Some(ARM_PRIVATE + u32::from(short - ARM_PRIVATE_SHORT))
+        } else {
+            Some(arch.first_number() + u32::from(short))
+        }
+    }
+
+    /// How it can also be reached through socketcall(2) or ipc(2) on that architecture.
+    pub fn subcall(self, arch: Arch) -> Option<Subcall> {
+        let code = table::SUBCALLS[usize::from(self.0)];
+        if code == 0 || !arch.has_multiplexers() {
+            return None;
+        }
+        let (multiplexer, call) = if code & 0x80 == 0 { (SOCKETCALL, code) } else { (IPC, code & 0x7f) };
+        Some(Subcall { number: arch.first_number() + multiplexer, call })
+    }
+}
+
+fn nth_name(i: usize) -> &'static str {
+    let start = if i == 0 { 0 } else { table::ENDS[i - 1] };
+    &table::NAMES[usize::from(start)..usize::from(table::ENDS[i])]
+}
+
+/// Architectures that differ only in byte order share a column.
+fn column(arch: Arch) -> &'static [u16; table::COUNT] {
+    match arch {
+        Arch::X86 => &table::X86,
+        Arch::X86_64 => &table::X86_64,
+        Arch::X32 => &table::X32,
+        Arch::Arm => &table::ARM,
+        Arch::Aarch64 => &table::AARCH64,
+        Arch::Mips | Arch::Mipsel => &table::MIPS_O32,
+        Arch::Mips64 | Arch::Mipsel64 => &table::MIPS_N64,
+        Arch::Mips64N32 | Arch::Mipsel64N32 => &table::MIPS_N32,
+        Arch::Ppc => &table::PPC,
+        Arch::Ppc64 | Arch::Ppc64Le => &table::PPC64,
+        Arch::S390 => &table::S390,
+        Arch::S390X => &table::S390X,
+        Arch::Parisc => &table::PARISC,
+        Arch::Parisc64 => &table::PARISC64,
+        Arch::Riscv64 => &table::RISCV64,
+        Arch::Loongarch64 => &table::LOONGARCH64,
+        Arch::M68k => &table::M68K,
+        Arch::Sh | Arch::Sheb => &table::SH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_nothing_else() {
+        for s in Syscall::all() {
+            assert_eq!(Syscall::from_name(s.name()), Some(s), "{}", s.name());
+        }
+        for name in ["", "rea", "readx", "zzz", "__NR_read", "Read", "é"] {
+            assert_eq!(Syscall::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn well_known_numbers() {
+        for (name, arch, number) in [
+            ("read", Arch::X86_64, Some(0)),
+            ("read", Arch::X86, Some(3)),
+            ("read", Arch::X32, Some(0x4000_0000)),
+            ("read", Arch::Mipsel64, Some(5000)),
+            ("open", Arch::Aarch64, None),
+            ("openat", Arch::Aarch64, Some(56)),
+            ("socketcall", Arch::X86_64, None),
+            ("socketcall", Arch::S390X, Some(102)),
+            ("socket", Arch::X86, Some(359)),
+            ("semop", Arch::X86, None),
+            ("cacheflush", Arch::Arm, Some(0xf0002)),
+            ("riscv_flush_icache", Arch::Riscv64, Some(259)),
+            ("memfd_secret", Arch::Loongarch64, Some(447)),
+            // Linux 6.17: the newest that a profile is likely to name
+            ("file_setattr", Arch::X86_64, Some(469)),
+            ("file_setattr", Arch::Mips, Some(4469)),
+        ] {
+            let syscall = Syscall::from_name(name).expect(name);
+            assert_eq!(syscall.number(arch), number, "{name} on {arch:?}");
+        }
+    }
+
+    #[test]
+    fn the_multiplexers_are_where_they_should_be() {
+        let socketcall = Syscall::from_name("socketcall").expect("socketcall");
+        let ipc = Syscall::from_name("ipc").expect("ipc");
+        for arch in Arch::ALL {
+            let expected = arch.has_multiplexers();
+            let base = arch.first_number();
+            assert_eq!(socketcall.number(arch), expected.then_some(base + SOCKETCALL), "{arch:?}");
+            assert_eq!(ipc.number(arch), expected.then_some(base + IPC), "{arch:?}");
+        }
+        let sub = |name| Syscall::from_name(name).and_then(|s| s.subcall(Arch::X86));
+        assert_eq!(sub("socket"), Some(Subcall { number: 102, call: 1 }));
+        assert_eq!(sub("sendmmsg"), Some(Subcall { number: 102, call: 20 }));
+        assert_eq!(sub("shmctl"), Some(Subcall { number: 117, call: 24 }));
+        assert_eq!(sub("read"), None);
+    }
+
+    #[test]
+    fn numbers_are_distinct_but_for_known_aliases() {
+        for arch in Arch::ALL {
+            let mut seen: Vec<(u32, &str)> = Syscall::all().filter_map(|s| s.number(arch).map(|n| (n, s.name()))).collect();
+            seen.sort_unstable();
+            for pair in seen.windows(2) {
+                if pair[0].0 == pair[1].0 {
+                    let names = (pair[0].1, pair[1].1);
+                    assert!(
+                        matches!(names, ("arm_sync_file_range", "sync_file_range2")),
+                        "{arch:?}: {names:?} share {}",
+                        pair[0].0
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `linux.seccomp` of a configuration, read and compiled (config-linux.md, Seccomp; seccomp(2)). Used for create and for exec.
+
+use super::seccomp::{Action, Arch, Condition, Op, Options, Profile, Rule, compile};
+use super::step::SeccompLoad;
+use crate::linux::types::SockFilter;
+use crate::spec::Problem;
+use crate::spec::types::{Seccomp, SeccompArg, SeccompSyscall, Spec};
+
+/// The flags that config.json may name, with their bits (linux/seccomp.h).
+pub const FLAGS: [(&str, u64); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", 1 << 0),
+    ("SECCOMP_FILTER_FLAG_LOG", 1 << 1),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 1 << 2),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 1 << 5),
+];
+
+/// Compiles the profile of a configuration, if it has one.
+pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoad>, Vec<Problem>> {
+    let Some(given) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return Ok(None) };
+    let at = |field: &str| if field.is_empty() { "linux.seccomp".to_string() } else { format!("linux.seccomp.{field}") };
+    let fail = |field: &str, error: &dyn std::fmt::Display| vec![Problem::new(at(field), error.to_string())];
+    let default_action =
+        Action::from_oci(&given.default_action, given.default_errno_ret).map_err(|error| fail("defaultAction", &error))?;
+    let mut rules = Vec::with_capacity(given.syscalls.len());
+    for (index, syscall) in given.syscalls.iter().enumerate() {
+        rules.push(rule(syscall).map_err(|error| fail(&format!("syscalls[{index}]"), &error))?);
+    }
+    let profile = Profile { default_action, architectures: architectures(given)?, rules };
+    let program = compile(&profile, Options::default()).map_err(|error| fail("", &error))?;
+    if !program.unknown.is_empty() {
+        warnings.push(format!("linux.seccomp: passed over unknown system calls: {}", program.unknown.join(", ")));
+    }
+    let listener = match (program.notifies, given.listener_path.is_empty()) {
+        (true, true) => return Err(fail("listenerPath", &"SCMP_ACT_NOTIFY needs the path of a listener's socket")),
+        (true, false) => Some((given.listener_path.clone(), given.listener_metadata.clone())),
+        _ => None,
+    };
+    let filter = program.filter.iter().map(|insn| SockFilter { code: insn.code, jt: insn.jt, jf: insn.jf, k: insn.k }).collect();
+    Ok(Some(SeccompLoad { filter, flags: flags(given)?, listener }))
+}
+
+fn architectures(given: &Seccomp) -> Result<Vec<Arch>, Vec<Problem>> {
+    let one = |(index, name): (usize, &String)| {
+        let at = format!("linux.seccomp.architectures[{index}]");
+        Arch::from_oci_name(name).ok_or_else(|| vec![Problem::new(at, format!("unknown seccomp architecture \"{name}\""))])
+    };
+    given.architectures.iter().enumerate().map(one).collect()
+}
+
+fn flags(given: &Seccomp) -> Result<u64, Vec<Problem>> {
+    let mut bits = 0;
+    for (index, name) in given.flags.iter().enumerate() {
+        let at = format!("linux.seccomp.flags[{index}]");
+        let known = FLAGS.iter().find(|(known, _)| known == name);
+        bits |= known.ok_or_else(|| vec![Problem::new(at, format!("unknown seccomp flag \"{name}\""))])?.1;
+    }
+    Ok(bits)
+}
+
+fn rule(syscall: &SeccompSyscall) -> Result<Rule<'_>, super::seccomp::Error> {
+    let condition = |arg: &SeccompArg| {
+        let value_two = arg.value_two.unwrap_or(0);
+        Ok(Condition { index: arg.index, value: arg.value, value_two, op: Op::from_oci(&arg.op)? })
+    };
+    Ok(Rule {
+        names: &syscall.names,
+        action: Action::from_oci(&syscall.action, syscall.errno_ret)?,
+        args: syscall.args.iter().map(condition).collect::<Result<_, _>>()?,
+    })
+}
