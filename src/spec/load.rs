@@ -95,6 +95,9 @@ fn explain_value(bytes: &[u8], stopped: usize, text: &str) -> Problem {
     if text.starts_with("duplicate field ") {
         return Problem::new(place.path, format!("is given twice ({at})"));
     }
+    if text.starts_with("holds ") {
+        return Problem::new(place.path, format!("{text} ({at})"));
+    }
     let expected = text.rsplit_once(", expected ").map_or(text, |(_, expected)| expected);
     let found = shown(bytes.get(place.start..place.end).unwrap_or_default());
     Problem::new(place.path, format!("expected {}, found {found} ({at})", in_words(expected)))
@@ -109,8 +112,6 @@ fn in_words(expected: &str) -> &str {
         "i32" => "a whole number from -2147483648 to 2147483647",
         "i64" => "a whole number from -9223372036854775808 to 9223372036854775807",
         "a boolean" => "true or false",
-        "a sequence" => "an array",
-        "a map" => "an object",
         other => other,
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! [`load`] makes [`types`] from the bytes of a config.json, [`validate`] judges them by the specification, and from there on they are
 //! the plan's. [`names`] are the values that the specification knows; [`example`] and [`features`] are what `berth spec` and
-//! `berth features` print, by way of [`write`].
+//! `berth features` print, by way of [`mod@write`].
 #![forbid(unsafe_code)]
 
+mod at;
 pub mod example;
 pub mod features;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub mod types;
 pub mod validate;
 pub mod write;
 
+pub use at::{At, field, index};
 pub use types::*;
 
 /// One thing wrong with a configuration: where, and what the rule is.
@@ -32,19 +34,4 @@ impl Problem {
     pub fn new(at: impl Into<String>, rule: impl Into<String>) -> Problem {
         Problem { at: at.into(), rule: rule.into() }
     }
-}
-
-/// The JSON path of the field `name` of the object at `path`. A name that is no plain word is quoted: `linux.sysctl["net.a"]`.
-pub fn field(path: &str, name: &str) -> String {
-    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    match (path, plain) {
-        ("", true) => name.to_string(),
-        (_, true) => format!("{path}.{name}"),
-        _ => format!("{path}[{name:?}]"),
-    }
-}
-
-/// The JSON path of an element of the array at `path`.
-pub fn index(path: &str, at: usize) -> String {
-    format!("{path}[{at}]")
 }

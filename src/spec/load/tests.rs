@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::spec::fixtures;
+use crate::spec::{fixtures, validate};
 
 fn problem(text: impl AsRef<[u8]>) -> (String, String) {
     let mut problems = parse_config(text.as_ref()).expect_err("this was taken for a config.json");
@@ -174,6 +174,27 @@ fn says_why_a_file_is_no_json() {
     }
 }
 
+/// A text with a NUL in it is one text to the checks and a shorter one to the kernel.
+#[test]
+fn no_nul_anywhere() {
+    let cases = [
+        (r#"{"hostname":"a\u0000b"}"#, "hostname"),
+        (r#"{"root":{"path":"\u0000"}}"#, "root.path"),
+        (r#"{"process":{"args":["sh","a\u0000b"]}}"#, "process.args[1]"),
+        (r#"{"mounts":[{"options":["ro\u0000"]}]}"#, "mounts[0].options[0]"),
+        (r#"{"annotations":{"a":"\u0000"}}"#, "annotations.a"),
+        (r#"{"annotations":{"a\u0000b":"c"}}"#, r#"annotations["a\0b"]"#),
+        (r#"{"linux":{"sysctl":{"net.a":"1\u0000"}}}"#, r#"linux.sysctl["net.a"]"#),
+        (r#"{"linux":{"timeOffsets":{"\u0000":{}}}}"#, r#"linux.timeOffsets["\0"]"#),
+    ];
+    for (text, at) in cases {
+        let (found, rule) = problem(text);
+        assert_eq!(found, at, "{text}");
+        assert!(rule.starts_with("holds a NUL character (line 1 column"), "{text}: {rule}");
+    }
+    assert!(parse_config(br#"{"x-unknown":"\u0000","hostname":"a\\u0000"}"#).is_ok());
+}
+
 #[test]
 fn depth_is_no_danger() {
     let deep = "[".repeat(1_000_000);
@@ -235,7 +256,10 @@ proptest! {
         let found = parse_config(text.as_bytes());
         let oracle: Result<Spec, _> = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text));
         match oracle {
-            Ok(spec) => prop_assert_eq!(found, Ok(spec)),
+            Ok(spec) => {
+                validate::config(&spec);
+                prop_assert_eq!(found, Ok(spec));
+            }
             Err(error) => {
                 let plain = |path: &str| path.replace("[\"", ".").replace("\"]", "");
                 let found = found.unwrap_err().remove(0);
@@ -259,9 +283,12 @@ proptest! {
         if truncate {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Err(problems) = parse_config(&bytes) {
-            prop_assert_eq!(problems.len(), 1);
-            prop_assert!(!problems[0].rule.is_empty() && !problems[0].rule.contains('\n'), "{:?}", problems);
+        let problems = match parse_config(&bytes) {
+            Ok(spec) => validate::config(&spec).problems,
+            Err(problems) => problems,
+        };
+        for problem in problems {
+            prop_assert!(!problem.rule.is_empty() && !problem.rule.contains('\n'), "{:?}", problem);
         }
         let _ = parse_process(&bytes);
         let _ = parse_resources(&bytes);

@@ -20,7 +20,7 @@ mod seccomp;
 
 pub use linux::*;
 pub(crate) use object::object;
-pub use object::{Field, Object, Texts, Value, read_object, write_object};
+pub use object::{Field, Item, Object, Strict, Value, read_object, write_object};
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;

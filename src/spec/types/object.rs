@@ -11,10 +11,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
-
-use crate::spec::{field, index};
 
 /// A struct that is a JSON object.
 pub trait Object: Default {
@@ -97,6 +95,12 @@ impl Visitor<'_> for NameIn {
     }
 }
 
+/// A value that may not be null: in an array, or in a field that is required.
+pub trait Item: Sized {
+    /// Reads the value.
+    fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+}
+
 /// A value that may stand in a field: how it is read when null, and when it need not be written.
 pub trait Field: Sized {
     /// Reads the value; null reads as absent.
@@ -106,7 +110,16 @@ pub trait Field: Sized {
     fn is_absent(&self) -> bool;
 }
 
-/// A field's value, to be read as [`Field`] says.
+/// Something to be read as [`Item`] says.
+pub struct Strict<T>(pub T);
+
+impl<'de, T: Item> Deserialize<'de> for Strict<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::read_item(from).map(Strict)
+    }
+}
+
+/// Something to be read as [`Field`] says.
 pub struct Value<T>(pub T);
 
 impl<'de, T: Field> Deserialize<'de> for Value<T> {
@@ -115,9 +128,9 @@ impl<'de, T: Field> Deserialize<'de> for Value<T> {
     }
 }
 
-impl<T: for<'a> Deserialize<'a>> Field for Option<T> {
+impl<T: Item> Field for Option<T> {
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Option::deserialize(from)
+        Ok(Option::deserialize(from)?.map(|Strict(value)| value))
     }
 
     fn is_absent(&self) -> bool {
@@ -130,7 +143,7 @@ macro_rules! null_is_default {
     ($([$($of:tt)*] $type:ty, $absent:expr;)*) => {$(
         impl<$($of)*> Field for $type {
             fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                Ok(Option::deserialize(from)?.unwrap_or_default())
+                Ok(Option::deserialize(from)?.map(|Strict(value)| value).unwrap_or_default())
             }
 
             fn is_absent(&self) -> bool {
@@ -142,8 +155,8 @@ macro_rules! null_is_default {
 }
 
 null_is_default! {
-    [T: for<'a> Deserialize<'a>] Vec<T>, |list| list.is_empty();
-    [T: for<'a> Deserialize<'a>] BTreeMap<String, T>, |map| map.is_empty();
+    [T: Item] Vec<T>, |list| list.is_empty();
+    [T: Item] BTreeMap<String, T>, |map| map.is_empty();
     [] String, |text| text.is_empty();
     [] bool, |on| !on;
     [] u32, |_| false;
@@ -152,55 +165,91 @@ null_is_default! {
     [] super::User, |_| false;
 }
 
-/// A value that may have text somewhere in it.
-pub trait Texts {
-    /// Finds each text that holds a NUL character, names of a map included, and tells its path and the text. `path` is asked for the
-    /// value's own path only when something is found.
-    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str));
-}
-
-impl Texts for String {
-    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
-        if self.contains('\0') {
-            found(path(), self);
-        }
-    }
-}
-
-impl<T: Texts> Texts for Option<T> {
-    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
-        if let Some(value) = self {
-            value.find_nul(path, found);
-        }
-    }
-}
-
-impl<T: Texts> Texts for Vec<T> {
-    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
-        for (at, value) in self.iter().enumerate() {
-            value.find_nul(&|| index(&path(), at), found);
-        }
-    }
-}
-
-impl<T: Texts> Texts for BTreeMap<String, T> {
-    fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
-        for (name, value) in self {
-            let inner = || field(&path(), name);
-            name.find_nul(&inner, found);
-            value.find_nul(&inner, found);
-        }
-    }
-}
-
-macro_rules! no_texts {
+/// [`Item`] for what serde reads as it should be.
+macro_rules! plain_items {
     ($($type:ty)*) => {$(
-        impl Texts for $type {
-            fn find_nul(&self, _: &dyn Fn() -> String, _: &mut dyn FnMut(String, &str)) {}
+        impl Item for $type {
+            fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                <$type>::deserialize(from)
+            }
         }
     )*};
 }
-no_texts! { bool u16 u32 u64 i32 i64 }
+
+plain_items! { bool u16 u32 u64 i32 i64 }
+
+/// No text may hold a NUL character: the kernel would see less of it than was checked.
+impl Item for String {
+    fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Text)
+    }
+}
+
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        match text.contains('\0') {
+            true => Err(E::custom("holds a NUL character")),
+            false => Ok(text.to_string()),
+        }
+    }
+}
+
+impl<T: Item> Item for Vec<T> {
+    fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(List(PhantomData))
+    }
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Item> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(value)) = from.next_element()? {
+            list.push(value);
+        }
+        Ok(list)
+    }
+}
+
+/// A map with names of the user's choice. Given twice, the later value counts, as in every reader of such maps.
+impl<T: Item> Item for BTreeMap<String, T> {
+    fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Map(PhantomData))
+    }
+}
+
+struct Map<T>(PhantomData<T>);
+
+impl<'de, T: Item> Visitor<'de> for Map<T> {
+    type Value = BTreeMap<String, T>;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<BTreeMap<String, T>, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((Strict(name), Strict(value))) = from.next_entry()? {
+            map.insert(name, value);
+        }
+        Ok(map)
+    }
+}
 
 /// Structs that are JSON objects: `field: Type = "name",` may be absent or null, `field: Type = "name" required,` may not.
 macro_rules! object {
@@ -235,9 +284,9 @@ macro_rules! object {
                 }
             }
 
-            impl $crate::spec::types::Texts for $object {
-                fn find_nul(&self, path: &dyn Fn() -> String, found: &mut dyn FnMut(String, &str)) {
-                    $(self.$field.find_nul(&|| $crate::spec::field(&path(), $name), found);)*
+            impl $crate::spec::types::Item for $object {
+                fn read_item<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                    $crate::spec::types::read_object(from)
                 }
             }
 
@@ -256,7 +305,7 @@ macro_rules! object {
     )*};
     (@mask required) => { u32::MAX };
     (@read $from:ident, $type:ty) => { $from.next_value::<$crate::spec::types::Value<$type>>()?.0 };
-    (@read $from:ident, $type:ty, required) => { $from.next_value::<$type>()? };
+    (@read $from:ident, $type:ty, required) => { $from.next_value::<$crate::spec::types::Strict<$type>>()?.0 };
     (@write $field:expr, $name:literal, $to:ident) => {
         if !$crate::spec::types::Field::is_absent(&$field) {
             $to.serialize_entry($name, &$field)?;

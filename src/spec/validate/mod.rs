@@ -8,7 +8,7 @@
 //! A problem refuses the configuration. A warning is for what the specification wants said but not refused (unknown capabilities), and
 //! for what will be done in another way than it is written.
 
-use super::{Hook, Mount, Problem, Process, Resources, Spec, Texts, field, index, names};
+use super::{At, Hook, Mount, Problem, Process, Resources, Spec, names};
 
 mod linux;
 mod process;
@@ -32,40 +32,37 @@ pub struct Verdict {
 /// Judges a config.json.
 pub fn config(spec: &Spec) -> Verdict {
     let mut verdict = Verdict::default();
-    verdict.no_nul(spec);
-    verdict.judge(CONFIG, spec, "");
+    verdict.judge(CONFIG, spec, &At::DOCUMENT);
     verdict
 }
 
 /// Judges a process.json (`exec --process`).
 pub fn process(process: &Process) -> Verdict {
     let mut verdict = Verdict::default();
-    verdict.no_nul(process);
-    verdict.judge(process::PROCESS, process, "");
+    verdict.judge(process::PROCESS, process, &At::DOCUMENT);
     verdict
 }
 
 /// Judges a resources file (`update --resources`).
 pub fn resources(resources: &Resources) -> Verdict {
     let mut verdict = Verdict::default();
-    verdict.no_nul(resources);
-    verdict.judge(resources::RESOURCES, resources, "");
+    verdict.judge(resources::RESOURCES, resources, &At::DOCUMENT);
     verdict
 }
 
 /// A field and its rule, which is given the object, the field's path and the verdict to add to.
-type Row<T> = (&'static str, fn(&T, &str, &mut Verdict));
+type Row<T> = (&'static str, fn(&T, &At, &mut Verdict));
 
 /// config.md.
 const CONFIG: &[Row<Spec>] = &[
     ("ociVersion", oci_version),
     ("root", |spec, at, verdict| match &spec.root {
         None => verdict.problem(at, "is required"),
-        Some(root) => verdict.required(&field(at, "path"), &root.path),
+        Some(root) => verdict.required(&at.name("path"), &root.path),
     }),
     ("mounts", |spec, at, verdict| {
         for (which, mount) in spec.mounts.iter().enumerate() {
-            judge_mount(spec, mount, &index(at, which), verdict);
+            judge_mount(spec, mount, &at.index(which), verdict);
         }
     }),
     ("process", |spec, at, verdict| match &spec.process {
@@ -91,7 +88,7 @@ const CONFIG: &[Row<Spec>] = &[
 ];
 
 /// config.md, "Specification version": SemVer 2.0.0, and this runtime follows 1.x.
-fn oci_version(spec: &Spec, at: &str, verdict: &mut Verdict) {
+fn oci_version(spec: &Spec, at: &At, verdict: &mut Verdict) {
     let version = &spec.oci_version;
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<&str> = core.split('.').collect();
@@ -108,7 +105,7 @@ fn oci_version(spec: &Spec, at: &str, verdict: &mut Verdict) {
 }
 
 /// A host or domain name (sethostname(2)): needs a UTS namespace that is not the host's.
-fn uts_name(spec: &Spec, name: &str, at: &str, verdict: &mut Verdict) {
+fn uts_name(spec: &Spec, name: &str, at: &At, verdict: &mut Verdict) {
     const LONGEST: usize = 64;
     if name.is_empty() {
         return;
@@ -122,36 +119,36 @@ fn uts_name(spec: &Spec, name: &str, at: &str, verdict: &mut Verdict) {
 }
 
 /// config.md, "Mounts". Options are read by the plan.
-fn judge_mount(spec: &Spec, mount: &Mount, at: &str, verdict: &mut Verdict) {
-    let destination = field(at, "destination");
-    verdict.required(&destination, &mount.destination);
+fn judge_mount(spec: &Spec, mount: &Mount, at: &At, verdict: &mut Verdict) {
+    let destination = &at.name("destination");
+    verdict.required(destination, &mount.destination);
     if !mount.destination.is_empty() && !mount.destination.starts_with('/') {
         verdict.warning(
-            &destination,
+            destination,
             format!("{:?} is not an absolute path; it is taken from the container's root", mount.destination),
         );
     }
     let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
     if mount.is_bind() {
-        verdict.required(&field(at, "source"), &mount.source);
+        verdict.required(&at.name("source"), &mount.source);
     } else if mount.kind.is_empty() && !has(&["remount"]) && !has(names::ROOTFS_PROPAGATIONS) {
-        verdict.problem(&field(at, "type"), "is required for what is not a bind mount");
+        verdict.problem(&at.name("type"), "is required for what is not a bind mount");
     }
-    linux::id_mappings(&mount.uid_mappings, &field(at, "uidMappings"), verdict);
-    linux::id_mappings(&mount.gid_mappings, &field(at, "gidMappings"), verdict);
+    linux::id_mappings(&mount.uid_mappings, &at.name("uidMappings"), verdict);
+    linux::id_mappings(&mount.gid_mappings, &at.name("gidMappings"), verdict);
     match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty()) {
-        (false, true) => verdict.problem(&field(at, "gidMappings"), "is required with uidMappings"),
-        (true, false) => verdict.problem(&field(at, "uidMappings"), "is required with gidMappings"),
+        (false, true) => verdict.problem(&at.name("gidMappings"), "is required with uidMappings"),
+        (true, false) => verdict.problem(&at.name("uidMappings"), "is required with gidMappings"),
         (true, true) if has(&["idmap", "ridmap"]) && !spec.has_namespace("user") => {
             let rule = "asks for id mappings, but there are neither uidMappings here nor a user namespace to take them from";
-            verdict.problem(&field(at, "options"), rule);
+            verdict.problem(&at.name("options"), rule);
         }
         _ => {}
     }
 }
 
 /// config.md, "POSIX-platform Hooks".
-fn judge_hooks(spec: &Spec, at: &str, verdict: &mut Verdict) {
+fn judge_hooks(spec: &Spec, at: &At, verdict: &mut Verdict) {
     let Some(hooks) = &spec.hooks else { return };
     let kinds: [&[Hook]; 6] = [
         &hooks.prestart,
@@ -162,11 +159,12 @@ fn judge_hooks(spec: &Spec, at: &str, verdict: &mut Verdict) {
         &hooks.poststop,
     ];
     for (name, hooks) in names::HOOKS.iter().zip(kinds) {
+        let at = at.name(name);
         for (which, hook) in hooks.iter().enumerate() {
-            let at = index(&field(at, name), which);
-            verdict.absolute(&field(&at, "path"), &hook.path);
+            let at = at.index(which);
+            verdict.absolute(&at.name("path"), &hook.path);
             if let Some(timeout) = hook.timeout.filter(|timeout| *timeout <= 0) {
-                verdict.problem(&field(&at, "timeout"), format!("{timeout} seconds: must be more than 0"));
+                verdict.problem(&at.name("timeout"), format!("{timeout} seconds: must be more than 0"));
             }
         }
     }
@@ -179,37 +177,31 @@ impl Verdict {
     }
 
     /// Adds what refuses the configuration.
-    fn problem(&mut self, at: &str, rule: impl Into<String>) {
-        self.problems.push(Problem::new(at, rule));
+    fn problem(&mut self, at: &At, rule: impl Into<String>) {
+        self.problems.push(Problem::new(at.to_string(), rule));
     }
 
     /// Adds what is worth saying.
-    fn warning(&mut self, at: &str, rule: impl Into<String>) {
-        self.warnings.push(Problem::new(at, rule));
+    fn warning(&mut self, at: &At, rule: impl Into<String>) {
+        self.warnings.push(Problem::new(at.to_string(), rule));
     }
 
-    /// Goes through the rows of a table for the object at `path`.
-    fn judge<T>(&mut self, rows: &[Row<T>], object: &T, path: &str) {
+    /// Goes through the rows of a table for the object at `at`.
+    fn judge<T>(&mut self, rows: &[Row<T>], object: &T, at: &At) {
         for (name, rule) in rows {
-            let at = if path.is_empty() { (*name).to_string() } else { format!("{path}.{name}") };
-            rule(object, &at, self);
+            rule(object, &at.name(name), self);
         }
     }
 
-    /// No text of a configuration may hold a NUL byte: the kernel would see a shorter text than was checked.
-    fn no_nul(&mut self, of: &impl Texts) {
-        of.find_nul(&String::new, &mut |at, text| self.problem(&at, format!("{text:?} holds a NUL character")));
-    }
-
     /// A text that must be there.
-    fn required(&mut self, at: &str, text: &str) {
+    fn required(&mut self, at: &At, text: &str) {
         if text.is_empty() {
             self.problem(at, "is required and must not be empty");
         }
     }
 
     /// A path that must be there and be absolute.
-    fn absolute(&mut self, at: &str, path: &str) {
+    fn absolute(&mut self, at: &At, path: &str) {
         self.required(at, path);
         if !path.is_empty() && !path.starts_with('/') {
             self.problem(at, format!("{path:?} must be an absolute path"));
@@ -217,7 +209,7 @@ impl Verdict {
     }
 
     /// A value of an enumeration.
-    fn one_of(&mut self, at: &str, value: &str, known: &[&str]) {
+    fn one_of(&mut self, at: &At, value: &str, known: &[&str]) {
         if value.is_empty() {
             self.problem(at, "is required and must not be empty");
         } else if !known.contains(&value) {
@@ -226,21 +218,21 @@ impl Verdict {
     }
 
     /// Values of an enumeration.
-    fn all_of(&mut self, at: &str, values: &[String], known: &[&str]) {
+    fn all_of(&mut self, at: &At, values: &[String], known: &[&str]) {
         for (which, value) in values.iter().enumerate() {
-            self.one_of(&index(at, which), value, known);
+            self.one_of(&at.index(which), value, known);
         }
     }
 
     /// A number within bounds.
-    fn within<N: PartialOrd + std::fmt::Display>(&mut self, at: &str, value: N, least: N, most: N) {
+    fn within<N: PartialOrd + std::fmt::Display>(&mut self, at: &At, value: N, least: N, most: N) {
         if value < least || value > most {
             self.problem(at, format!("{value} is not from {least} to {most}"));
         }
     }
 
     /// A list of CPUs or memory nodes as cpuset(7) writes them: `0-3,7`, or `0-31:2/4` for two of every four.
-    fn number_list(&mut self, at: &str, list: &str) {
+    fn number_list(&mut self, at: &At, list: &str) {
         let number = |text: &str| text.trim().parse::<u32>().ok();
         for part in list.split(',').filter(|part| !part.trim().is_empty()) {
             let (range, stride) = part.split_once(':').unwrap_or((part, "1/1"));
@@ -254,7 +246,7 @@ impl Verdict {
 }
 
 /// What an interface may be called (dev_valid_name of the kernel).
-fn interface_name(at: &str, name: &str, verdict: &mut Verdict) {
+fn interface_name(at: &At, name: &str, verdict: &mut Verdict) {
     const SIZE: usize = 16;
     let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte == 0x0b;
     if name.is_empty() || name.len() >= SIZE || name == "." || name == ".." || name.bytes().any(bad) {

@@ -2,14 +2,14 @@
 //! Rules for `process` (config.md, "Process").
 
 use super::{Row, Verdict};
-use crate::spec::{Capabilities, Process, Scheduler, field, index, names};
+use crate::spec::{At, Capabilities, Process, Scheduler, names};
 
 /// config.md, "Process", "POSIX process", "Linux Process".
 pub(super) const PROCESS: &[Row<Process>] = &[
     ("consoleSize", |process, at, verdict| {
         if let (true, Some(size)) = (process.terminal, &process.console_size) {
-            verdict.within(&field(at, "height"), size.height, 0, u32::from(u16::MAX));
-            verdict.within(&field(at, "width"), size.width, 0, u32::from(u16::MAX));
+            verdict.within(&at.name("height"), size.height, 0, u32::from(u16::MAX));
+            verdict.within(&at.name("width"), size.width, 0, u32::from(u16::MAX));
         }
     }),
     ("cwd", |process, at, verdict| verdict.absolute(at, &process.cwd)),
@@ -33,64 +33,64 @@ pub(super) const PROCESS: &[Row<Process>] = &[
     }),
     ("ioPriority", |process, at, verdict| {
         if let Some(priority) = &process.io_priority {
-            verdict.one_of(&field(at, "class"), &priority.class, names::IO_CLASSES);
-            verdict.within(&field(at, "priority"), priority.priority, 0, 7);
+            verdict.one_of(&at.name("class"), &priority.class, names::IO_CLASSES);
+            verdict.within(&at.name("priority"), priority.priority, 0, 7);
         }
     }),
     ("execCPUAffinity", |process, at, verdict| {
         if let Some(affinity) = &process.exec_cpu_affinity {
-            verdict.number_list(&field(at, "initial"), &affinity.initial);
-            verdict.number_list(&field(at, "final"), &affinity.final_cpus);
+            verdict.number_list(&at.name("initial"), &affinity.initial);
+            verdict.number_list(&at.name("final"), &affinity.final_cpus);
         }
     }),
     ("user", |process, at, verdict| {
         let user = &process.user;
-        user_or_group_id(&field(at, "uid"), user.uid, verdict);
-        user_or_group_id(&field(at, "gid"), user.gid, verdict);
+        user_or_group_id(&at.name("uid"), user.uid, verdict);
+        user_or_group_id(&at.name("gid"), user.gid, verdict);
         for (which, gid) in user.additional_gids.iter().enumerate() {
-            user_or_group_id(&index(&field(at, "additionalGids"), which), *gid, verdict);
+            user_or_group_id(&at.name("additionalGids").index(which), *gid, verdict);
         }
         if let Some(umask) = user.umask.filter(|umask| *umask > 0o777) {
-            verdict.problem(&field(at, "umask"), format!("{umask} is not from 0 to 511 (octal 777)"));
+            verdict.problem(&at.name("umask"), format!("{umask} is not from 0 to 511 (octal 777)"));
         }
     }),
 ];
 
 /// 4294967295 is (uid_t)-1, which setresuid(2) and chown(2) take for "unchanged".
-pub(super) fn user_or_group_id(at: &str, id: u32, verdict: &mut Verdict) {
+pub(super) fn user_or_group_id(at: &At, id: u32, verdict: &mut Verdict) {
     if id == u32::MAX {
         verdict.problem(at, format!("{id} is not an id: to the kernel it means \"unchanged\""));
     }
 }
 
 /// environ(7): NAME=VALUE. Values are not shown: they may be secrets.
-fn environment(env: &[String], at: &str, verdict: &mut Verdict) {
+fn environment(env: &[String], at: &At, verdict: &mut Verdict) {
     for (which, entry) in env.iter().enumerate() {
         match entry.split_once('=') {
-            None => verdict.problem(&index(at, which), format!("{entry:?} has no \"=\": it must be NAME=VALUE")),
-            Some(("", _)) => verdict.problem(&index(at, which), "has no name before \"=\""),
+            None => verdict.problem(&at.index(which), format!("{entry:?} has no \"=\": it must be NAME=VALUE")),
+            Some(("", _)) => verdict.problem(&at.index(which), "has no name before \"=\""),
             Some(_) => {}
         }
     }
 }
 
 /// config.md, "POSIX process": known types, each once; setrlimit(2): soft at most hard.
-fn rlimits(process: &Process, at: &str, verdict: &mut Verdict) {
+fn rlimits(process: &Process, at: &At, verdict: &mut Verdict) {
     for (which, limit) in process.rlimits.iter().enumerate() {
-        let at = index(at, which);
-        verdict.one_of(&field(&at, "type"), &limit.kind, names::RLIMITS);
+        let at = &at.index(which);
+        verdict.one_of(&at.name("type"), &limit.kind, names::RLIMITS);
         if let Some(first) = process.rlimits[..which].iter().position(|other| other.kind == limit.kind) {
-            verdict.problem(&field(&at, "type"), format!("{:?} is set already by rlimits[{first}]", limit.kind));
+            verdict.problem(&at.name("type"), format!("{:?} is set already by rlimits[{first}]", limit.kind));
         }
         if limit.soft > limit.hard {
-            verdict.problem(&field(&at, "soft"), format!("{} is more than the hard limit {}", limit.soft, limit.hard));
+            verdict.problem(&at.name("soft"), format!("{} is more than the hard limit {}", limit.soft, limit.hard));
         }
     }
 }
 
 /// config.md, "Linux Process": an unknown capability must be warned of and not refused. capabilities(7): effective must be permitted,
 /// and only what is permitted and inheritable can be ambient.
-fn judge_capabilities(sets: &Capabilities, at: &str, verdict: &mut Verdict) {
+fn judge_capabilities(sets: &Capabilities, at: &At, verdict: &mut Verdict) {
     let all: [(&str, &[String]); 5] = [
         ("bounding", &sets.bounding),
         ("effective", &sets.effective),
@@ -99,17 +99,15 @@ fn judge_capabilities(sets: &Capabilities, at: &str, verdict: &mut Verdict) {
         ("ambient", &sets.ambient),
     ];
     for (set, names_in_set) in all {
+        let at = at.name(set);
         for (which, name) in names_in_set.iter().enumerate() {
-            let place = || index(&field(at, set), which);
+            let at = &at.index(which);
             if !names::CAPABILITIES.contains(&name.as_str()) {
-                verdict.warning(&place(), format!("{name:?} is an unknown capability; it is left out"));
+                verdict.warning(at, format!("{name:?} is an unknown capability; it is left out"));
             } else if set == "effective" && !sets.permitted.contains(name) {
-                verdict.problem(&place(), format!("{name} cannot be effective without being permitted"));
+                verdict.problem(at, format!("{name} cannot be effective without being permitted"));
             } else if set == "ambient" && !(sets.permitted.contains(name) && sets.inheritable.contains(name)) {
-                verdict.warning(
-                    &place(),
-                    format!("{name} cannot be ambient without being permitted and inheritable; it is left out"),
-                );
+                verdict.warning(at, format!("{name} cannot be ambient without being permitted and inheritable; it is left out"));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! Rules for `linux.resources` (config-linux.md, "Control groups"). What a cgroup version or driver cannot do is for the plan to say.
 
 use super::{Row, Verdict, interface_name};
-use crate::spec::{BlockIo, Cpu, Memory, Resources, ThrottleDevice, field, index};
+use crate::spec::{At, BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
 /// config-linux.md, "Allowed Device list" to "Unified".
 pub(super) const RESOURCES: &[Row<Resources>] = &[
@@ -26,46 +26,46 @@ pub(super) const RESOURCES: &[Row<Resources>] = &[
         for (which, limit) in resources.hugepage_limits.iter().enumerate() {
             if !is_page_size(&limit.page_size) {
                 let rule = format!("{:?} is not a page size such as 64KB, 2MB or 1GB", limit.page_size);
-                verdict.problem(&field(&index(at, which), "pageSize"), rule);
+                verdict.problem(&at.index(which).name("pageSize"), rule);
             }
         }
     }),
     ("network.priorities", |resources, at, verdict| {
         let priorities = resources.network.iter().flat_map(|network| &network.priorities);
         for (which, interface) in priorities.enumerate() {
-            interface_name(&field(&index(at, which), "name"), &interface.name, verdict);
+            interface_name(&at.index(which).name("name"), &interface.name, verdict);
         }
     }),
     ("rdma", |resources, at, verdict| {
         for (device, limits) in &resources.rdma {
             if device.is_empty() || device.contains(|letter: char| letter.is_whitespace() || letter == '/') {
-                verdict.problem(&field(at, device), format!("{device:?} is no name for a device"));
+                verdict.problem(&at.key(device), format!("{device:?} is no name for a device"));
             }
             if limits.hca_handles.is_none() && limits.hca_objects.is_none() {
-                verdict.problem(&field(at, device), "sets neither hcaHandles nor hcaObjects");
+                verdict.problem(&at.key(device), "sets neither hcaHandles nor hcaObjects");
             }
         }
     }),
     ("unified", |resources, at, verdict| {
         for file in resources.unified.keys() {
             if file.contains('/') || matches!(file.as_str(), "" | "." | "..") {
-                verdict.problem(&field(at, file), format!("{file:?} is not the name of a cgroup file, such as memory.high"));
+                verdict.problem(&at.key(file), format!("{file:?} is not the name of a cgroup file, such as memory.high"));
             }
         }
     }),
 ];
 
-fn device_rules(resources: &Resources, at: &str, verdict: &mut Verdict) {
+fn device_rules(resources: &Resources, at: &At, verdict: &mut Verdict) {
     for (which, rule) in resources.devices.iter().enumerate() {
-        let at = index(at, which);
+        let at = &at.index(which);
         if !matches!(rule.kind.as_str(), "" | "a" | "b" | "c") {
-            verdict.problem(&field(&at, "type"), format!("{:?} is unknown; known are a, b, c", rule.kind));
+            verdict.problem(&at.name("type"), format!("{:?} is unknown; known are a, b, c", rule.kind));
         }
         if rule.access.contains(|letter| !matches!(letter, 'r' | 'w' | 'm')) {
-            verdict.problem(&field(&at, "access"), format!("{:?} is made of other letters than r, w and m", rule.access));
+            verdict.problem(&at.name("access"), format!("{:?} is made of other letters than r, w and m", rule.access));
         }
-        verdict.within(&field(&at, "major"), rule.major.unwrap_or(-1), -1, i64::from(u32::MAX));
-        verdict.within(&field(&at, "minor"), rule.minor.unwrap_or(-1), -1, i64::from(u32::MAX));
+        verdict.within(&at.name("major"), rule.major.unwrap_or(-1), -1, i64::from(u32::MAX));
+        verdict.within(&at.name("minor"), rule.minor.unwrap_or(-1), -1, i64::from(u32::MAX));
     }
 }
 
@@ -109,16 +109,17 @@ const CPU: &[Row<Cpu>] = &[
 ];
 
 /// config-linux.md, "Block IO". 0 is what callers write for "not set".
-fn judge_block_io(block_io: &BlockIo, at: &str, verdict: &mut Verdict) {
-    weight(&field(at, "weight"), block_io.weight, verdict);
-    weight(&field(at, "leafWeight"), block_io.leaf_weight, verdict);
+fn judge_block_io(block_io: &BlockIo, at: &At, verdict: &mut Verdict) {
+    weight(&at.name("weight"), block_io.weight, verdict);
+    weight(&at.name("leafWeight"), block_io.leaf_weight, verdict);
     for (which, device) in block_io.weight_device.iter().enumerate() {
-        let at = index(&field(at, "weightDevice"), which);
-        device_number(&at, device.major, device.minor, verdict);
-        weight(&field(&at, "weight"), device.weight, verdict);
-        weight(&field(&at, "leafWeight"), device.leaf_weight, verdict);
+        let at = at.name("weightDevice");
+        let at = &at.index(which);
+        device_number(at, device.major, device.minor, verdict);
+        weight(&at.name("weight"), device.weight, verdict);
+        weight(&at.name("leafWeight"), device.leaf_weight, verdict);
         if device.weight.is_none() && device.leaf_weight.is_none() {
-            verdict.problem(&at, "sets neither weight nor leafWeight");
+            verdict.problem(at, "sets neither weight nor leafWeight");
         }
     }
     let throttles: [(&str, &[ThrottleDevice]); 4] = [
@@ -129,21 +130,21 @@ fn judge_block_io(block_io: &BlockIo, at: &str, verdict: &mut Verdict) {
     ];
     for (name, devices) in throttles {
         for (which, device) in devices.iter().enumerate() {
-            device_number(&index(&field(at, name), which), device.major, device.minor, verdict);
+            device_number(&at.name(name).index(which), device.major, device.minor, verdict);
         }
     }
 }
 
-fn weight(at: &str, weight: Option<u16>, verdict: &mut Verdict) {
+fn weight(at: &At, weight: Option<u16>, verdict: &mut Verdict) {
     if let Some(weight @ 1..) = weight {
         verdict.within(at, weight, 10, 1000);
     }
 }
 
 /// A device number as the kernel packs it: 12 bits and 20 bits (linux/kdev_t.h).
-pub(super) fn device_number(at: &str, major: i64, minor: i64, verdict: &mut Verdict) {
-    verdict.within(&field(at, "major"), major, 0, (1 << 12) - 1);
-    verdict.within(&field(at, "minor"), minor, 0, (1 << 20) - 1);
+pub(super) fn device_number(at: &At, major: i64, minor: i64, verdict: &mut Verdict) {
+    verdict.within(&at.name("major"), major, 0, (1 << 12) - 1);
+    verdict.within(&at.name("minor"), minor, 0, (1 << 20) - 1);
 }
 
 /// `<size><unit-prefix>B`.

@@ -2,7 +2,7 @@
 //! Rules for `linux.seccomp` (config-linux.md, "Seccomp"). Names of system calls are for the compiler of the filter to know.
 
 use super::{Row, Verdict};
-use crate::spec::{Seccomp, Spec, field, index, names};
+use crate::spec::{At, Seccomp, Spec, names};
 
 /// config-linux.md, "Seccomp".
 pub(super) const SECCOMP: &[Row<Seccomp>] = &[
@@ -22,23 +22,24 @@ pub(super) const SECCOMP: &[Row<Seccomp>] = &[
     }),
     ("syscalls", |seccomp, at, verdict| {
         for (which, rule) in seccomp.syscalls.iter().enumerate() {
-            let at = index(at, which);
+            let at = &at.index(which);
             if rule.names.is_empty() {
-                verdict.problem(&field(&at, "names"), "must hold at least one name");
+                verdict.problem(&at.name("names"), "must hold at least one name");
             }
-            verdict.one_of(&field(&at, "action"), &rule.action, names::SECCOMP_ACTIONS);
-            errno(&field(&at, "errnoRet"), rule.errno_ret, &rule.action, verdict);
+            verdict.one_of(&at.name("action"), &rule.action, names::SECCOMP_ACTIONS);
+            errno(&at.name("errnoRet"), rule.errno_ret, &rule.action, verdict);
             for (which, arg) in rule.args.iter().enumerate() {
-                let at = index(&field(&at, "args"), which);
-                verdict.within(&field(&at, "index"), arg.index, 0, 5);
-                verdict.one_of(&field(&at, "op"), &arg.op, names::SECCOMP_OPERATORS);
+                let at = at.name("args");
+                let at = at.index(which);
+                verdict.within(&at.name("index"), arg.index, 0, 5);
+                verdict.one_of(&at.name("op"), &arg.op, names::SECCOMP_OPERATORS);
             }
         }
     }),
 ];
 
 /// "When the action doesn't support an errno, the runtime MUST print an error and fail."
-fn errno(at: &str, errno: Option<u32>, action: &str, verdict: &mut Verdict) {
+fn errno(at: &At, errno: Option<u32>, action: &str, verdict: &mut Verdict) {
     /// MAX_ERRNO of the kernel.
     const LARGEST: u32 = 4095;
     match (errno, action) {
@@ -52,11 +53,11 @@ fn errno(at: &str, errno: Option<u32>, action: &str, verdict: &mut Verdict) {
 }
 
 /// A call that waits for a listener which nobody will be would fail with ENOSYS.
-pub(super) fn listener(spec: &Spec, at: &str, verdict: &mut Verdict) {
+pub(super) fn listener(spec: &Spec, at: &At, verdict: &mut Verdict) {
     let Some(seccomp) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return };
     let by_annotation = spec.annotations.contains_key("run.oci.seccomp.receiver");
     if seccomp.syscalls.iter().any(|rule| rule.action == "SCMP_ACT_NOTIFY") && seccomp.listener_path.is_empty() && !by_annotation
     {
-        verdict.problem(&field(at, "listenerPath"), "is required with the action SCMP_ACT_NOTIFY");
+        verdict.problem(&at.name("listenerPath"), "is required with the action SCMP_ACT_NOTIFY");
     }
 }

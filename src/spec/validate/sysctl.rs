@@ -2,7 +2,7 @@
 //! Rules for `linux.sysctl` (config-linux.md, "Sysctl"): only kernel parameters that a namespace of the container has for itself.
 
 use super::Verdict;
-use crate::spec::{Linux, field};
+use crate::spec::{At, Linux};
 
 /// Parameters of the IPC namespace (ipc/ipc_sysctl.c); those of POSIX queues are below fs.mqueue (ipc/mq_sysctl.c).
 const IPC: &[&str] = &[
@@ -41,11 +41,11 @@ pub fn sysctl_path(name: &str) -> Option<String> {
 }
 
 /// Each parameter must belong to a namespace that the container has for itself.
-pub(super) fn sysctls(linux: &Linux, at: &str, verdict: &mut Verdict) {
+pub(super) fn sysctls(linux: &Linux, at: &At, verdict: &mut Verdict) {
     for name in linux.sysctl.keys() {
-        let at = field(at, name);
+        let at = &at.key(name);
         let Some(path) = sysctl_path(name) else {
-            verdict.problem(&at, format!("{name:?} is no name for a kernel parameter"));
+            verdict.problem(at, format!("{name:?} is no name for a kernel parameter"));
             continue;
         };
         let (top, rest) = path.split_once('/').unwrap_or((&path, ""));
@@ -56,17 +56,16 @@ pub(super) fn sysctls(linux: &Linux, at: &str, verdict: &mut Verdict) {
             "kernel" if IPC.contains(&rest) => "ipc",
             "kernel" if rest == "domainname" => "uts",
             "kernel" if rest == "hostname" => {
-                verdict.problem(&at, "conflicts with the field hostname; set that");
+                verdict.problem(at, "conflicts with the field hostname; set that");
                 continue;
             }
             _ => {
-                verdict.problem(&at, format!("{name:?} is not separate for each container: it would change the host"));
+                verdict.problem(at, format!("{name:?} is not separate for each container: it would change the host"));
                 continue;
             }
         };
         if !linux.has_namespace(namespace) {
-            verdict
-                .problem(&at, format!("{name:?} would change the host: the container has no {namespace} namespace of its own"));
+            verdict.problem(at, format!("{name:?} would change the host: the container has no {namespace} namespace of its own"));
         }
     }
 }
