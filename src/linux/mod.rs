@@ -4,13 +4,16 @@
 //! Each call that can fail returns a [`call::CallError`], which reads as strace(1) would print it. Handles are `OwnedFd`s, opened
 //! close-on-exec; paths inside a root filesystem are only opened through [`fd::Root`].
 
+pub mod bpf;
 pub mod call;
 pub mod clone;
 pub mod cred;
+pub mod exe;
 pub mod fd;
 pub mod mount;
 pub mod pid;
 pub mod probe;
+pub mod proc;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
