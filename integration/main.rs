@@ -18,7 +18,10 @@
 mod descriptors;
 mod harness;
 mod lifecycle;
+mod mounts;
+mod namespaces;
 mod process;
+mod rootfs;
 mod run;
 
 use harness::run::{Group, main_with};
@@ -28,7 +31,10 @@ const GROUPS: &[Group] = &[
     Group { name: "lifecycle", tests: lifecycle::TESTS },
     Group { name: "run", tests: run::TESTS },
     Group { name: "descriptors", tests: descriptors::TESTS },
+    Group { name: "namespaces", tests: namespaces::TESTS },
     Group { name: "process", tests: process::TESTS },
+    Group { name: "rootfs", tests: rootfs::TESTS },
+    Group { name: "mounts", tests: mounts::TESTS },
 ];
 
 fn main() {
