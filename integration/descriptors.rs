@@ -2,12 +2,14 @@
 //! What the program inherits of its caller: descriptors, stdio, signals, keyring; and what it must not.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
 use crate::harness::bundle::folder;
 use crate::harness::look::eventually;
+use crate::harness::receive::Receiver;
 use crate::harness::{Bundle, Call, Need, Test, look};
 use crate::test;
 
@@ -30,6 +32,7 @@ pub const TESTS: &[Test] = &[
     test!(new_session_keyring).needs(&[Need::File("/proc/keys")]),
     test!(no_new_keyring).needs(&[Need::File("/proc/keys")]),
     test!(init_has_no_controlling_terminal),
+    test!(pidfd_socket).differs(&[("crun", "has no --pidfd-socket")]),
 ];
 
 /// `run` through bash, which redirects descriptors first.
@@ -141,4 +144,12 @@ fn init_has_no_controlling_terminal() {
     let words: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     let (group, session, terminal) = (words[2], words[3], words[4]);
     assert_eq!((group, session, terminal), ("1", "1", "0"), "{stat}");
+}
+
+fn pidfd_socket() {
+    let receiver = Receiver::new("pidfd");
+    let container = Bundle::new().create_with(&["--pidfd-socket", receiver.path()]);
+    let (_, pidfd) = receiver.receive();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    assert_eq!(look::status_field(&info, "Pid"), container.pid().to_string());
 }

@@ -17,12 +17,14 @@
 
 mod descriptors;
 mod harness;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
 mod run;
+mod terminal;
 
 use harness::run::{Group, main_with};
 
@@ -35,6 +37,8 @@ const GROUPS: &[Group] = &[
     Group { name: "process", tests: process::TESTS },
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
+    Group { name: "terminal", tests: terminal::TESTS },
+    Group { name: "hooks", tests: hooks::TESTS },
 ];
 
 fn main() {

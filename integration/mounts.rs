@@ -286,9 +286,15 @@ fn propagation_of_the_rootfs() {
 
 fn propagation_of_a_mount() {
     let host = HostMount::new();
-    for (option, expected) in [("private", ""), ("rslave", "master"), ("rshared", "shared"), ("unbindable", "unbindable")] {
+    for (option, of_rootfs, expected) in [
+        ("private", "slave", ""),
+        ("rprivate", "shared", ""),
+        ("rslave", "rslave", "master"),
+        ("rshared", "shared", "shared"),
+        ("unbindable", "private", "unbindable"),
+    ] {
         let mut bundle = Bundle::new();
-        bundle.mount("/mnt", "bind", &host.0, &["rbind", option]).set("/linux/rootfsPropagation", json!("rslave"));
+        bundle.mount("/mnt", "bind", &host.0, &["rbind", option]).set("/linux/rootfsPropagation", json!(of_rootfs));
         let mounts = mounts_of(&bundle.create());
         let tags = propagation(mount_at(&mounts, "/mnt"));
         assert!(if expected.is_empty() { tags.is_empty() } else { tags.contains(&expected) }, "{option}: {tags:?}");

@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod call;
 pub mod look;
 pub mod need;
+pub mod receive;
 pub mod run;
 pub mod warden;
 

@@ -46,7 +46,8 @@ pub fn watch(name: &str, deadline: Duration) -> ! {
         outcome = FAILED;
         message = format!("left behind: {}", left.join("; "));
     }
-    let line: String = message.trim().replace('\n', "; ").chars().take(1000).collect();
+    let printable = |c: char| if c.is_control() { '?' } else { c };
+    let line: String = message.trim().replace('\n', "; ").chars().map(printable).take(1000).collect();
     let _ = writeln!(std::io::stdout(), "{line}");
     let _ = std::io::stdout().write_all(&fs::read(dir.join("log")).unwrap_or_default());
     if outcome == FAILED {

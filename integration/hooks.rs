@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hooks: when, where and with what each kind runs, and what its failure does (config.md "POSIX-platform Hooks").
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::bundle::folder;
+use crate::harness::look::{self, eventually, namespace};
+use crate::harness::{Bundle, Test};
+use crate::test;
+
+const POSTSTART_AT_CREATE: (&str, &str) = ("runc", "runs poststart hooks in create");
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(order).differs(&[POSTSTART_AT_CREATE, ("crun", "runs poststart hooks before the program has started")]),
+    test!(order_in_run),
+    test!(state_on_stdin)
+        .differs(&[POSTSTART_AT_CREATE, ("crun", "calls the status `created` before there is anything to start")]),
+    test!(hook_that_does_not_read_its_stdin),
+    test!(namespaces_of_the_runtime),
+    test!(namespaces_of_the_container),
+    test!(working_directories).differs(&[("crun", "runs createContainer hooks where the caller stands")]),
+    test!(arguments),
+    test!(environment_is_exactly_what_is_given),
+    test!(environment_of_the_process_does_not_reach_hooks),
+    test!(timeout_kills),
+    test!(hook_in_time_is_not_killed),
+    test!(failure_before_start_undoes_the_container),
+    test!(failure_before_start_runs_poststop).differs(&[("crun", "runs no poststop hooks for a container that failed")]),
+    test!(later_hooks_do_not_run_after_a_failure),
+    test!(failure_names_the_hook),
+    test!(failure_of_start_container_stops_the_program),
+    test!(failure_of_start_container_fails_start).differs(&[
+        ("runc", "has returned from start before the hook runs"),
+        ("crun", "has returned from start before the hook runs"),
+    ]),
+    test!(failure_of_poststart_stops_the_container),
+    test!(failure_of_poststop_is_a_warning).differs(&[("runc", "fails to delete")]),
+    test!(missing_hook_is_an_error),
+    test!(relative_path_is_an_error).differs(&[("runc", "accepts it"), ("crun", "accepts it")]),
+];
+
+const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+/// Where hooks write: for those that run in the container's root it is mounted at /log.
+fn log() -> PathBuf {
+    folder().join("log-of-hooks")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(log().join(name)).unwrap_or_default()
+}
+
+/// Adds a hook that runs a script, in which `$log` is the folder where it may write.
+fn hook(bundle: &mut Bundle, kind: &str, script: &str) {
+    let place = if kind == "startContainer" { PathBuf::from("/log") } else { log() };
+    let script = format!("log={}; {script}", place.display());
+    bundle.set(
+        &format!("/hooks/{kind}/-"),
+        json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }),
+    );
+}
+
+fn bundle(script: &str) -> Bundle {
+    let mut bundle = Bundle::sh(script);
+    fs::create_dir_all(log()).unwrap();
+    bundle.mount("/log", "bind", log().to_str().unwrap(), &["bind"]);
+    bundle
+}
+
+/// A bundle in which every kind has two hooks that write their name in turn.
+fn all_kinds() -> Bundle {
+    let mut bundle = bundle("echo program >>/log/order; exec sleep 1000");
+    for kind in KINDS {
+        for number in [1, 2] {
+            hook(&mut bundle, kind, &format!("echo {kind}{number} >>$log/order"));
+        }
+    }
+    bundle
+}
+
+fn order() {
+    let bundle = all_kinds();
+    let container = bundle.create();
+    let created = "prestart1\nprestart2\ncreateRuntime1\ncreateRuntime2\ncreateContainer1\ncreateContainer2\n";
+    assert_eq!(read("order"), created, "in create");
+    container.start();
+    eventually("the program runs", || read("order").contains("program\n"));
+    let started = read("order");
+    let lines: Vec<&str> = started[created.len()..].lines().collect();
+    let at = |line: &str| lines.iter().position(|l| *l == line).unwrap_or_else(|| panic!("no {line} in {lines:?}"));
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(at("startContainer1") < at("startContainer2") && at("startContainer2") < at("program"), "{lines:?}");
+    assert!(at("startContainer2") < at("poststart1") && at("poststart1") < at("poststart2"), "{lines:?}");
+    container.kill("KILL");
+    container.wait_status("stopped");
+    assert_eq!(read("order"), started, "nothing runs when it stops");
+    container.delete();
+    assert_eq!(read("order")[started.len()..], *"poststop1\npoststop2\n");
+}
+
+fn order_in_run() {
+    let mut bundle = all_kinds();
+    bundle.set("/process/args/2", json!("echo program >>/log/order"));
+    bundle.print();
+    let order = read("order");
+    let without_poststart: Vec<&str> = order.lines().filter(|line| !line.starts_with("poststart")).collect();
+    let expected = "prestart1 prestart2 createRuntime1 createRuntime2 createContainer1 createContainer2 startContainer1 \
+        startContainer2 program poststop1 poststop2";
+    assert_eq!(without_poststart.join(" "), expected);
+}
+
+fn state_on_stdin() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.set("/annotations", json!({ "org.example.key": "value" }));
+    KINDS.iter().for_each(|kind| hook(&mut bundle, kind, &format!("cat >$log/{kind}")));
+    let container = bundle.create();
+    let pid = container.pid();
+    assert_eq!(read("poststart"), "");
+    container.start();
+    eventually("poststart has run", || !read("poststart").is_empty());
+    container.kill("KILL");
+    container.wait_status("stopped");
+    container.delete();
+    for (kind, status) in KINDS.iter().zip(["creating", "creating", "creating", "created", "running", "stopped"]) {
+        let text = read(kind);
+        let state: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{kind}: {error}: {text:?}"));
+        assert_eq!(state["status"], status, "{kind}: {state}");
+        assert_eq!(state["id"], json!(bundle.id), "{kind}");
+        assert_eq!(state["bundle"], json!(bundle.path()), "{kind}");
+        assert_eq!(state["annotations"]["org.example.key"], "value", "{kind}");
+        assert!(state["ociVersion"].is_string(), "{kind}: {state}");
+        match *kind {
+            "prestart" | "createRuntime" | "poststart" => assert_eq!(state["pid"], json!(pid), "{kind}"),
+            "poststop" => assert!(state["pid"].as_i64().unwrap_or(0) == 0, "{kind}: {state}"),
+            _ => {}
+        }
+    }
+}
+
+/// The state is larger than a pipe holds.
+fn hook_that_does_not_read_its_stdin() {
+    let mut bundle = bundle("echo ran");
+    bundle.set("/annotations", json!({ "large": "x".repeat(200_000) }));
+    KINDS.iter().for_each(|kind| hook(&mut bundle, kind, "exit 0"));
+    assert_eq!(bundle.print(), "ran\n");
+}
+
+/// A hook that writes what /proc/self says of its mount, network and pid namespaces.
+const WRITE_NAMESPACES: &str = "for n in mnt net pid; do readlink /proc/self/ns/$n; done >$log/";
+
+fn namespaces_of_the_runtime() {
+    let own: String = ["mnt", "net", "pid"].iter().map(|name| namespace("self", name) + "\n").collect();
+    let mut bundle = bundle("true");
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    kinds.iter().for_each(|kind| hook(&mut bundle, kind, &format!("{WRITE_NAMESPACES}{kind}")));
+    bundle.print();
+    kinds.iter().for_each(|kind| assert_eq!(read(kind), own, "{kind}"));
+}
+
+fn namespaces_of_the_container() {
+    let mut bundle = bundle("exec sleep 1000");
+    let kinds = ["createContainer", "startContainer"];
+    kinds.iter().for_each(|kind| hook(&mut bundle, kind, &format!("{WRITE_NAMESPACES}{kind}")));
+    let container = bundle.create();
+    let inside: String = ["mnt", "net", "pid"].iter().map(|name| namespace(container.pid(), name) + "\n").collect();
+    assert_eq!(read("createContainer"), inside);
+    container.start();
+    eventually("startContainer has run", || read("startContainer") == inside);
+}
+
+/// createRuntime: the bundle. createContainer: the rootfs, with the mounts made, before the root is changed.
+/// startContainer: the new root.
+fn working_directories() {
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "createRuntime", "pwd >$log/createRuntime");
+    hook(&mut bundle, "createContainer", "pwd >$log/createContainer; ls -d proc/self dev/null >>$log/createContainer");
+    hook(&mut bundle, "startContainer", "pwd >$log/startContainer; ls / >>$log/startContainer");
+    bundle.print();
+    assert_eq!(read("createRuntime"), format!("{}\n", bundle.path()));
+    assert_eq!(read("createContainer"), format!("{}/rootfs\ndev/null\nproc/self\n", bundle.path()));
+    assert!(read("startContainer").starts_with("/\nbin\n"), "{}", read("startContainer"));
+}
+
+fn arguments() {
+    let mut bundle = bundle("true");
+    let script = log().join("script");
+    fs::write(&script, format!("#!/bin/sh\nprintf '%s|' \"$@\" >{}/arguments\n", log().display())).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let args = json!(["zero", "", "two words", "$HOME", "--flag"]);
+    bundle.set("/hooks/createRuntime/-", json!({ "path": script, "args": args }));
+    bundle.print();
+    assert_eq!(read("arguments"), "|two words|$HOME|--flag|");
+}
+
+/// A bundle whose hooks of all kinds write the environment that they got.
+fn environments() -> Bundle {
+    let mut bundle = bundle("true");
+    for kind in KINDS {
+        let place = if kind == "startContainer" { PathBuf::from("/log") } else { log() };
+        let args = json!(["dd", "if=/proc/self/environ", format!("of={}/{kind}", place.display())]);
+        bundle.set(&format!("/hooks/{kind}/-"), json!({ "path": "/bin/dd", "args": args, "env": ["ONE=1", "PATH=", "A=b=c"] }));
+    }
+    bundle
+}
+
+fn environment_is_exactly_what_is_given() {
+    environments().run_call(&[]).env("OF_THE_CALLER", "1").output().ok();
+    KINDS.iter().for_each(|kind| assert_eq!(read(kind), "ONE=1\0PATH=\0A=b=c\0", "{kind}"));
+}
+
+/// Otherwise the image could have LD_PRELOAD obeyed outside. (A startContainer hook is a program of the image.)
+fn environment_of_the_process_does_not_reach_hooks() {
+    let mut bundle = environments();
+    bundle.set("/process/env", json!(["PATH=/bin", "LD_PRELOAD=/evil.so"]));
+    KINDS.iter().for_each(|kind| {
+        bundle.unset(&format!("/hooks/{kind}/0"), "env");
+    });
+    bundle.print();
+    for kind in KINDS.iter().filter(|kind| **kind != "startContainer") {
+        assert!(!read(kind).contains("LD_PRELOAD"), "{kind}: {}", read(kind));
+    }
+}
+
+fn timeout_kills() {
+    for kind in ["createRuntime", "createContainer"] {
+        let mut bundle = bundle("true");
+        hook(&mut bundle, kind, &format!("echo $$ >$log/{kind}; exec sleep 1000"));
+        bundle.set(&format!("/hooks/{kind}/0/timeout"), json!(1));
+        let started = Instant::now();
+        bundle.create_fails();
+        assert!(started.elapsed() < Duration::from_secs(5), "{kind}: took {:?}", started.elapsed());
+        assert_ne!(read(kind), "", "{kind} ran");
+    }
+}
+
+fn hook_in_time_is_not_killed() {
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "createRuntime", "sleep 0.1; echo done >$log/hook");
+    bundle.set("/hooks/createRuntime/0/timeout", json!(10));
+    bundle.print();
+    assert_eq!(read("hook"), "done\n");
+}
+
+const BEFORE_START: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
+
+fn failure_before_start_undoes_the_container() {
+    for kind in BEFORE_START {
+        let mut bundle = bundle("echo ran");
+        hook(&mut bundle, kind, "exit 3");
+        bundle.create_fails();
+        bundle.container().call(&["state"]).output().fails();
+        assert!(look::cgroups_named(&bundle.id).is_empty(), "{kind}");
+        let output = bundle.run();
+        assert_eq!(output.stdout, "", "{kind}");
+        output.fails();
+    }
+}
+
+fn failure_before_start_runs_poststop() {
+    for kind in BEFORE_START {
+        let mut bundle = bundle("true");
+        hook(&mut bundle, kind, "exit 3");
+        hook(&mut bundle, "poststop", &format!("echo poststop >$log/{kind}"));
+        bundle.create_fails();
+        assert_eq!(read(kind), "poststop\n", "after a failed {kind}");
+    }
+}
+
+fn later_hooks_do_not_run_after_a_failure() {
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "createRuntime", "exit 3");
+    hook(&mut bundle, "createRuntime", "touch $log/second");
+    hook(&mut bundle, "createContainer", "touch $log/later");
+    bundle.create_fails();
+    assert!(!log().join("second").exists() && !log().join("later").exists());
+}
+
+fn failure_names_the_hook() {
+    let mut bundle = bundle("true");
+    let script = log().join("my-own-hook");
+    fs::write(&script, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    bundle.set("/hooks/createRuntime/-", json!({ "path": script }));
+    let message = bundle.create_fails();
+    assert!(message.contains("my-own-hook") || message.contains("createRuntime") || message.contains("hook #0"), "{message}");
+    assert!(message.contains('3'), "its exit status: {message}");
+}
+
+fn failure_of_start_container_stops_the_program() {
+    let mut bundle = bundle("touch /log/ran");
+    hook(&mut bundle, "startContainer", "exit 3");
+    let container = bundle.create();
+    container.call(&["start"]).output();
+    container.wait_status("stopped");
+    assert!(!log().join("ran").exists());
+}
+
+fn failure_of_start_container_fails_start() {
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "startContainer", "exit 3");
+    let container = bundle.create();
+    container.call(&["start"]).output().fails();
+}
+
+/// "the runtime MUST generate an error, stop the container" (runtime.md, lifecycle step 9).
+fn failure_of_poststart_stops_the_container() {
+    let mut bundle = bundle("exec sleep 1000");
+    hook(&mut bundle, "poststart", "exit 3");
+    let container = bundle.container();
+    bundle.output_of(bundle.run_call(&["--detach"])).fails();
+    let state = container.call(&["state"]).output();
+    assert!(!state.status.success() || state.stdout.contains("\"stopped\""), "{state:?}");
+}
+
+fn failure_of_poststop_is_a_warning() {
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "poststop", "exit 3");
+    hook(&mut bundle, "poststop", "echo second >$log/second");
+    bundle.create().delete();
+    assert_eq!(read("second"), "second\n");
+}
+
+fn missing_hook_is_an_error() {
+    let mut bundle = bundle("true");
+    bundle.set("/hooks/createRuntime/-", json!({ "path": "/not/there" }));
+    let message = bundle.create_fails();
+    assert!(message.contains("/not/there"), "{message}");
+}
+
+fn relative_path_is_an_error() {
+    let mut bundle = bundle("true");
+    fs::copy("/bin/true", bundle.dir.join("hook")).unwrap();
+    bundle.set("/hooks/createRuntime/-", json!({ "path": "./hook" }));
+    bundle.create_fails();
+}
