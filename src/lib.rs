@@ -21,6 +21,8 @@ pub mod cli;
 pub mod error;
 #[cfg(test)]
 mod floors;
+pub mod hooks;
 pub mod linux;
 pub mod plan;
+pub mod process;
 pub mod spec;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hooks: programs that run at points of a container's lifecycle (config.md, "POSIX-platform Hooks"; runtime.md, "State").
+//!
+//! Called by `container` for prestart, createRuntime, poststart and poststop, and by `process::init` for createContainer and
+//! startContainer. A hook gets the state as JSON on its standard input and exactly the environment that the configuration gives it: the
+//! container's own, which the image chooses, never reaches it (CVE-2025-23266). What it prints is shown when it fails.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::linux::call::errno_text;
+use crate::linux::pid::Exit;
+use crate::linux::signal;
+use crate::plan::Hook;
+use crate::plan::process::last_of_each_name;
+use crate::process::auxiliary::{End, Program};
+
+/// What a hook is told about its container (runtime.md, "State").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookState {
+    /// The version of the specification.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// `creating`, `created`, `running` or `stopped`.
+    pub status: String,
+    /// The container's process, as whoever runs the hook sees it; 0 when there is none.
+    pub pid: i32,
+    /// The bundle's directory, absolute.
+    pub bundle: String,
+    /// The root filesystem, absolute. Not in the specification; NVIDIA's hook and others look for it.
+    pub root: String,
+    /// The configuration's annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl HookState {
+    /// As JSON.
+    pub fn json(&self) -> Vec<u8> {
+        // Text and numbers only: there is nothing in it that could fail to be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// Runs hooks of one kind in order; the first that fails ends it. `directory` is where they run; none means where this process is.
+pub fn run_all(hooks: &[Hook], state: &HookState, directory: Option<&str>) -> Result<()> {
+    let json = state.json();
+    hooks.iter().try_for_each(|hook| run(hook, &json, directory))
+}
+
+/// Runs one hook with `state` on its standard input.
+pub fn run(hook: &Hook, state: &[u8], directory: Option<&str>) -> Result<()> {
+    // Engines put their own PATH after the one they inherited and mean the later one, but getenv(3) finds the first.
+    let env = hook.env.clone().map(last_of_each_name);
+    let program = Program {
+        path: &hook.path,
+        args: &hook.args,
+        env: env.as_deref(),
+        directory,
+        input: state,
+        timeout: hook.timeout_s.map(Duration::from_secs),
+    };
+    let left = program.run()?;
+    let shown = || format!("stdout: {}, stderr: {}", left.stdout, left.stderr);
+    let why = match left.end {
+        End::Exited(Exit::Code(0)) => return Ok(()),
+        End::Exited(Exit::Signal(number)) => format!("killed by {}, {}", signal::name(number), shown()),
+        End::Exited(exit) => format!("{exit}, {}", shown()),
+        End::NotStarted(errno) => format!("cannot start \"{}\": {}", hook.path, errno_text(errno)),
+        End::TimedOut => {
+            let limit = hook.timeout_s.unwrap_or_default();
+            format!("it ran longer than its timeout of {limit} s and was killed, {}", shown())
+        }
+    };
+    Err(Error::new(Kind::Hook, format!("error running {}: {why}", name(hook))).at(hook.at.as_str()))
+}
+
+/// `createRuntime hook #1`, from `hooks.createRuntime[1]`.
+fn name(hook: &Hook) -> String {
+    let place = hook.at.strip_prefix("hooks.").and_then(|rest| rest.strip_suffix(']')).and_then(|rest| rest.split_once('['));
+    place.map_or_else(|| format!("hook \"{}\"", hook.path), |(kind, index)| format!("{kind} hook #{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::linux::test_child::in_child;
+
+    fn hook(script: &str) -> Hook {
+        let args = ["sh", "-c", script].map(String::from).to_vec();
+        Hook { path: "/bin/sh".into(), args, env: Some(vec![]), timeout_s: Some(20), at: "hooks.createRuntime[1]".into() }
+    }
+
+    fn failure(hook: &Hook, state: &[u8]) -> String {
+        run(hook, state, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn gets_the_state_and_a_place_to_run() {
+        in_child(|| {
+            let state =
+                HookState { id: "c1".into(), status: "creating".into(), pid: 42, root: "/r".into(), ..Default::default() };
+            let json = String::from_utf8(state.json()).unwrap();
+            assert_eq!(json, r#"{"ociVersion":"","id":"c1","status":"creating","pid":42,"bundle":"","root":"/r"}"#);
+            let script = format!("read -r line; [ \"$line\" = '{json}' ] && [ \"$PWD\" = /proc ] && [ \"$0\" = name ]");
+            let mut hook = hook(&script);
+            hook.args.push("name".into());
+            run_all(&[hook], &state, Some("/proc")).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_environment_is_the_given_one_and_the_last_of_a_name_wins() {
+        in_child(|| {
+            let mut hook = hook("[ \"$A\" = 2 ] && [ -z \"$HOME\" ]");
+            hook.env = Some(["A=1", "A=2", "=x", "novalue"].map(String::from).to_vec());
+            run(&hook, b"", None).unwrap();
+            let mut inherits = self::hook("[ -n \"$CARGO_MANIFEST_DIR$PATH\" ]");
+            inherits.env = None;
+            run(&inherits, b"", None).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_failure_shows_status_and_output() {
+        in_child(|| {
+            let text = failure(&hook("echo one; echo two; echo bad >&2; exit 3"), b"");
+            assert_eq!(
+                text,
+                "error running createRuntime hook #1: exit status 3, stdout: one\\ntwo, stderr: bad (hooks.createRuntime[1])"
+            );
+            let text = failure(&hook("kill -9 $$"), b"");
+            assert!(text.contains("killed by SIGKILL"), "{text}");
+            let text = failure(&hook("yes | head -c 1000000; echo end; exit 1"), b"");
+            assert!(text.contains("y\\nend,") && text.len() < 10_000, "{} bytes", text.len());
+        });
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        in_child(|| {
+            let hook = Hook { path: "/no/such".into(), args: vec!["x".into()], ..hook("") };
+            assert_eq!(
+                failure(&hook, b""),
+                "error running createRuntime hook #1: cannot start \"/no/such\": no such file or directory (hooks.createRuntime[1])"
+            );
+        });
+    }
+
+    #[test]
+    fn may_leave_its_input_unread() {
+        in_child(|| {
+            run(&hook("exit 0"), &vec![b'x'; 1 << 20], None).unwrap();
+            run(&hook("exec <&-; sleep 0.1"), &vec![b'x'; 1 << 20], None).unwrap();
+        });
+    }
+
+    #[test]
+    fn the_timeout_kills_the_whole_group() {
+        in_child(|| {
+            let mut slow = hook("sleep 300 & echo $!; wait");
+            slow.timeout_s = Some(1);
+            let start = Instant::now();
+            let text = failure(&slow, b"");
+            assert!(text.contains("longer than its timeout of 1 s and was killed, stdout: "), "{text}");
+            assert!(start.elapsed() >= Duration::from_secs(1) && start.elapsed() < Duration::from_secs(10));
+            let pid: u32 = text.split("stdout: ").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+            // Its new parent may not have taken it away yet, but it runs no more.
+            let end = Instant::now() + Duration::from_secs(5);
+            while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z")) {
+                assert!(Instant::now() < end, "{pid} is still there");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipes_is_not_waited_for() {
+        in_child(|| {
+            let start = Instant::now();
+            run(&hook("sleep 5 & echo started"), b"", None).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(4));
+        });
+    }
+}

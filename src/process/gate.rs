@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The start gate: where a created container's process waits until `start` lets it go on to its program (runtime.md, "Start").
+//!
+//! Two files in the container's state directory. `exec.fifo` is a FIFO: the process holds both of its ends and reads one byte; `start`
+//! writes it. The FIFO is close-on-exec, so that the moment it has no reader any more, which poll(2) tells the writer, is the moment at
+//! which the program runs or the process is dead. `start.error` is for what the process has to say if it fails on this last stretch: no
+//! other way leads from it to `start`. The process got both descriptors before it was made, and needs no path inside the container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::fd::{self, OFlag};
+use crate::linux::pid::{self, PollFd, PollFlags};
+use crate::linux::types::Errno;
+use crate::process::sync::{MAX_MESSAGE, Message};
+
+/// The FIFO's name.
+pub const FIFO: &str = "exec.fifo";
+/// The name of the file for the last failure.
+pub const ERRORS: &str = "start.error";
+
+/// The gate as the container's process holds it.
+#[derive(Debug)]
+pub struct Gate {
+    fifo: OwnedFd,
+    errors: OwnedFd,
+}
+
+/// Makes the gate in a container's state directory.
+pub fn make(directory: impl AsFd) -> Result<Gate> {
+    let told = || "cannot make the start gate".to_string();
+    fd::mkfifoat(directory.as_fd(), FIFO, 0o600).told(told)?;
+    // Both ends: reading waits for `start` although nobody writes yet, and never sees an end of file.
+    let fifo = fd::openat(directory.as_fd(), FIFO, OFlag::O_RDWR, 0).told(told)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_EXCL;
+    let errors = fd::openat(directory.as_fd(), ERRORS, flags, 0o600).told(told)?;
+    Ok(Gate { fifo, errors })
+}
+
+/// Removes the gate, as far as it is there.
+pub fn remove(directory: impl AsFd) -> Result<()> {
+    // The FIFO last: as long as it is there, the container counts as created.
+    for name in [ERRORS, FIFO] {
+        match fd::unlinkat(directory.as_fd(), name) {
+            Err(error) if error.errno != Errno::ENOENT => return Err(Error::from(error).doing("cannot remove the start gate")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl Gate {
+    /// Waits for `start`.
+    pub fn wait(&self) -> Result<()> {
+        let mut byte = [0];
+        loop {
+            match nix::unistd::read(&self.fifo, &mut byte) {
+                Err(Errno::EINTR) => {}
+                Ok(1) => return Ok(()),
+                Ok(_) => return Err(Error::new(Kind::Peer, "the start gate has an end of file")),
+                Err(errno) => {
+                    return Err(Error::new(Kind::Kernel, "cannot wait at the start gate").call("read(exec.fifo)", errno));
+                }
+            }
+        }
+    }
+
+    /// Leaves an error for `start`. May be called again to say more: the last one counts.
+    pub fn fail(&self, error: &Error) {
+        let bytes = error.encode();
+        let mut record = (bytes.len() as u32).to_le_bytes().to_vec();
+        record.extend(bytes);
+        // There is nobody else to tell if this fails (a full state directory, RLIMIT_FSIZE): `start` then knows only that it failed.
+        let _ = fd::write_all(&self.errors, &record);
+    }
+
+    /// The descriptors, in use until the program is executed.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.fifo.as_fd(), self.errors.as_fd()]
+    }
+}
+
+/// How a process went through the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// It runs its program (or ran it: a program may end at once).
+    Executed,
+    /// Nobody waits at the gate: it has gone through it before, or is dead.
+    NobodyWaits,
+}
+
+/// Opens the gate, and waits until the process runs its program. `process` is a pidfd of it. The error is its own where it failed on the
+/// way.
+pub fn release(directory: impl AsFd, process: impl AsFd, timeout: Option<Duration>) -> Result<Passage> {
+    let told = || "cannot open the start gate".to_string();
+    let fifo = match fd::openat(directory.as_fd(), FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK, 0) {
+        Err(error) if [Errno::ENXIO, Errno::ENOENT].contains(&error.errno) => return Ok(Passage::NobodyWaits),
+        other => other.told(told)?,
+    };
+    match fd::write_all(&fifo, b"1") {
+        Err(error) if error.errno == Errno::EPIPE => return Ok(Passage::NobodyWaits),
+        other => other.told(told)?,
+    }
+    // POLLERR of a FIFO's writing end: nobody has the reading end open any more. poll(2) always reports it.
+    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty()), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    if pid::poll(&mut fds, timeout).told(told)? == 0 {
+        let seconds = timeout.unwrap_or_default().as_secs();
+        return Err(Error::new(Kind::Peer, format!("the container's process has not come to its program in {seconds} s")));
+    }
+    match last_failure(directory)? {
+        Some(error) => Err(error),
+        None => Ok(Passage::Executed),
+    }
+}
+
+/// What the process said when it failed after the gate, if it did.
+fn last_failure(directory: impl AsFd) -> Result<Option<Error>> {
+    // Every way to fail writes two records at most, and no record is longer than a message.
+    let bytes = match fd::read_at(directory, ERRORS, 4 * MAX_MESSAGE) {
+        Err(error) if error.errno == Errno::ENOENT => return Ok(None),
+        other => other.told(|| "cannot learn how the start went".into())?,
+    };
+    let mut rest = &bytes[..];
+    let mut last = None;
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let Some((record, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
+        last = Error::decode(record).or(last);
+        rest = after;
+    }
+    if last.is_none() && !bytes.is_empty() {
+        return Err(Error::new(Kind::Peer, "the container's process failed to start its program, and could not say why"));
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
+    use crate::linux::fd::tests::Scratch;
+    use crate::linux::test_child::in_child;
+
+    const SOON: Option<Duration> = Some(Duration::from_secs(20));
+
+    /// A process that waits at a new gate and then does `after`, which may return to end it.
+    fn waiting(directory: &OwnedFd, after: impl FnOnce(&Gate)) -> OwnedFd {
+        let gate = make(directory).unwrap();
+        match clone3(&CloneArgs::default()).unwrap() {
+            Cloned::Child => {
+                gate.wait().unwrap();
+                after(&gate);
+                exit_now(0)
+            }
+            Cloned::Parent { pidfd, .. } => pidfd,
+        }
+    }
+
+    #[test]
+    fn lets_through_once() {
+        let scratch = Scratch::new();
+        in_child(|| {
+            let directory = scratch.dir();
+            let (reader, writer) = fd::pipe().unwrap();
+            let process = waiting(&directory, |gate| {
+                // As execve(2) does: the descriptors go, the process stays.
+                let [fifo, errors] = gate.fds().map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd));
+                let _ = nix::unistd::close(fifo).and_then(|()| nix::unistd::close(errors));
+                drop(writer);
+                loop {
+                    pid::pause()
+                }
+            });
+            assert!(!pid::wait_readable(&reader, Some(Duration::from_millis(50))).unwrap(), "it did not wait");
+            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::Executed);
+            assert!(pid::wait_readable(&reader, SOON).unwrap() || pid::wait_exited(&process, SOON).unwrap());
+            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+            pid::send_signal(&process, libc::SIGKILL).unwrap();
+            remove(&directory).unwrap();
+            remove(&directory).unwrap();
+            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+        });
+    }
+
+    #[test]
+    fn the_last_failure_reaches_start() {
+        let scratch = Scratch::new();
+        in_child(|| {
+            let directory = scratch.dir();
+            let error = Error::new(Kind::Program, "exec /x: exec format error").step(3, 3);
+            let process = waiting(&directory, |gate| {
+                gate.fail(&error);
+                gate.fail(&error.clone().hint("empty"));
+            });
+            assert_eq!(release(&directory, &process, SOON).unwrap_err(), error.hint("empty"));
+        });
+    }
+
+    #[test]
+    fn a_dead_or_stuck_process_is_noticed() {
+        let scratch = Scratch::new();
+        in_child(|| {
+            let directory = scratch.dir();
+            let process = waiting(&directory, |_| {
+                loop {
+                    pid::pause()
+                }
+            });
+            let stuck = release(&directory, &process, Some(Duration::from_millis(50))).unwrap_err();
+            assert_eq!(stuck.kind, Kind::Peer);
+            pid::send_signal(&process, libc::SIGKILL).unwrap();
+            pid::wait(&process).unwrap();
+            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+        });
+    }
+
+    #[test]
+    fn a_damaged_record_is_no_success() {
+        let scratch = Scratch::new();
+        let directory = scratch.dir();
+        for bytes in [&b"xx"[..], b"\xff\xff\xff\xff", b"\x01\0\0\0x"] {
+            std::fs::write(scratch.path().join(ERRORS), bytes).unwrap();
+            assert_eq!(last_failure(&directory).unwrap_err().kind, Kind::Peer);
+        }
+        std::fs::write(scratch.path().join(ERRORS), b"").unwrap();
+        assert_eq!(last_failure(&directory).unwrap(), None);
+    }
+}

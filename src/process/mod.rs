@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 3: the container's process, from both sides.
+//!
+//! | file          | in which process | what it does                                                              |
+//! |---------------|------------------|---------------------------------------------------------------------------|
+//! | [`sync`]      | both             | what the two say to each other                                            |
+//! | [`gate`]      | both, and start  | where a created container waits                                           |
+//! | [`init`]      | the container's  | carries out `plan.child`, from clone3(2) to execve(2)                     |
+//! | [`auxiliary`] | either           | runs hooks and other programs on the side                                 |
+
+pub mod auxiliary;
+pub mod gate;
+pub mod init;
+pub mod sync;
