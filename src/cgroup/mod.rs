@@ -8,8 +8,10 @@
 
 mod limits;
 pub mod path;
+pub mod stats;
 mod v1;
 pub mod v2;
+pub mod watch;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -20,6 +22,7 @@ use crate::linux::fd;
 use crate::linux::types::Errno;
 use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, Tree};
 use path::{Dir, is_gone};
+pub use v1::hierarchies as v1_hierarchies;
 
 /// How long freezing may take: a process that waits for a slow disk stops only when that answers.
 const FREEZE: Duration = Duration::from_secs(10);

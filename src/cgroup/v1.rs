@@ -13,10 +13,35 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::types::Errno;
 use crate::linux::{fd, pid};
-use crate::plan::resources::{SavedDir, Tree};
+use crate::plan::resources::{SavedDir, Tree, V1Hierarchy};
 
 /// How long to wait before looking again at what the kernel does not tell of.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// The hierarchies that are mounted where they are expected, under /sys/fs/cgroup, with this process's own cgroup in each.
+pub fn hierarchies() -> Vec<V1Hierarchy> {
+    let listed = fd::read_file_bounded("/proc/self/cgroup", 1 << 16).unwrap_or_default();
+    parse_own(&String::from_utf8_lossy(&listed))
+        .into_iter()
+        .filter_map(|(names, own)| {
+            let controllers: Vec<String> = names.split(',').map(String::from).collect();
+            // Several controllers together are mounted under all their names, or with links by each single one.
+            let places = std::iter::once(names.trim_start_matches("name=").to_string()).chain(controllers.clone());
+            let mut mounts = places.map(|place| format!("/sys/fs/cgroup/{place}"));
+            let mount = mounts.find(|mount| Hierarchy::open(mount, Tree::V1).is_ok())?;
+            Some(V1Hierarchy { controllers, mount, own })
+        })
+        .collect()
+}
+
+/// Lines `4:cpu,cpuacct:/path` of /proc/PID/cgroup; the one of cgroup2 has no controllers.
+fn parse_own(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?.to_string(), parts.next()?.to_string()))
+    });
+    lines.filter(|(names, _)| !names.is_empty()).collect()
+}
 
 /// Makes the cgroup, and those above it that are missing.
 pub fn make(saved: &SavedDir, undo: &mut Undo) -> Result<Dir> {
@@ -155,6 +180,20 @@ pub fn remove(saved: &SavedDir, deadline: Instant) -> Result<()> {
         }
         if !pids(&dir)?.is_empty() {
             std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_cgroups() {
+        let text = "9:name=systemd:/a:b\n4:cpu,cpuacct:/x/y\n0::/z\n";
+        assert_eq!(parse_own(text), [("name=systemd".into(), "/a:b".into()), ("cpu,cpuacct".into(), "/x/y".into())]);
+        for hierarchy in hierarchies() {
+            assert!(hierarchy.own.starts_with('/') && !hierarchy.controllers.is_empty());
         }
     }
 }
