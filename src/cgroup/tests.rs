@@ -40,6 +40,7 @@ fn on_v2(path: &str) -> CgroupPlan {
             v2: Some(SavedDir { mount: mount().into(), path: path.into(), controllers: vec![] }),
             ..SavedCgroup::default()
         },
+        unit: None,
         required: vec![],
         wanted: probe::v2_controllers(),
         writes: vec![],

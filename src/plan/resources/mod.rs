@@ -6,14 +6,17 @@
 //! tree where that has it, else by its cgroup v1 hierarchy, else asking for it is a [`Problem`]; asking for nothing (zero, empty,
 //! "no limit") never is one, because engines do that all the time.
 
+pub mod gvariant;
 pub mod path;
+mod place;
+pub mod systemd;
 mod v1;
 mod v2;
 
 use serde::{Deserialize, Serialize};
 
 use super::devices_filter;
-use super::{CgroupManager, Host, Request, Rootless};
+use super::{CgroupManager, Host, Request};
 use crate::linux::types::{BpfInsn, CgroupMode};
 use crate::spec::Problem;
 use crate::spec::types::{Linux, Resources, Spec};
@@ -22,10 +25,12 @@ use crate::spec::types::{Linux, Resources, Spec};
 const RESOURCES: &str = "linux.resources";
 
 /// How the container's cgroup is made and what is set in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CgroupPlan {
     /// What will be made: saved before any of it is.
     pub saved: SavedCgroup,
+    /// The properties of the unit, where systemd makes the cgroup. It then needs the container's process to be there already.
+    pub unit: Option<Vec<systemd::Property>>,
     /// cgroup2 controllers that the cgroup must have for the limits to hold.
     pub required: Vec<String>,
     /// cgroup2 controllers that it gets where the kernel allows, so that they count what it uses.
@@ -172,15 +177,19 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
     }
 
     let mut problems = Vec::new();
-    let saved = place(&linux.cgroups_path, request, host).unwrap_or_else(|problem| {
+    let (saved, unit) = place::place(&linux.cgroups_path, request, host).unwrap_or_else(|problem| {
         problems.push(problem);
-        SavedCgroup::default()
+        (SavedCgroup::default(), None)
     });
     let mut limits = limits(resources, RESOURCES, host).unwrap_or_else(|more| {
         problems.extend(more);
         Limits::default()
     });
     let devices = devices(resources, host, &mut limits).unwrap_or_else(|more| {
+        problems.extend(more);
+        None
+    });
+    let unit = unit.map(|unit| systemd::unit(&unit, &limits.writes, &spec.annotations)).transpose().unwrap_or_else(|more| {
         problems.extend(more);
         None
     });
@@ -192,16 +201,17 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
         linux.cgroups_path.is_empty() && required.is_empty() && self::required(&limits.writes, Tree::V1).is_empty();
     Ok(CgroupPlan {
         saved,
+        unit,
         required,
         wanted: host.v2_controllers.clone(),
         writes: limits.writes,
         devices,
-        denied: match (rootless(request, host), nothing_asked) {
+        denied: match (place::rootless(request, host), nothing_asked) {
             (false, _) => Denied::Error,
             (true, false) => Denied::RootlessError,
             (true, true) => Denied::NoCgroup,
         },
-        owner: owner(spec, linux),
+        owner: place::owner(spec, linux),
         warnings: limits.warnings,
     })
 }
@@ -278,50 +288,6 @@ fn required(writes: &[CgroupWrite], tree: Tree) -> Vec<String> {
     names
 }
 
-/// The directories and the unit that the container gets.
-fn place(cgroups_path: &str, request: &Request, host: &Host) -> Result<SavedCgroup, Problem> {
-    let id = request.id.as_str();
-    let v2_mount = match host.cgroup {
-        CgroupMode::Unified => Some("/sys/fs/cgroup"),
-        CgroupMode::Hybrid => Some("/sys/fs/cgroup/unified"),
-        CgroupMode::Legacy | CgroupMode::Absent => None,
-    };
-    let v2_dir = |path: String| v2_mount.map(|mount| SavedDir { mount: mount.to_string(), path, controllers: Vec::new() });
-    if request.cgroup_manager == CgroupManager::Systemd {
-        if host.cgroup != CgroupMode::Unified {
-            return Err(Problem::new(
-                path::FIELD,
-                "the systemd cgroup driver needs a host with cgroup v2 only; use the cgroupfs driver, or boot with \
-                 systemd.unified_cgroup_hierarchy=1",
-            ));
-        }
-        let user = rootless(request, host) && host.euid != 0;
-        let unit = path::Systemd::parse(cgroups_path, id, user)?;
-        let below = if user { host.user_manager_cgroup.as_deref().unwrap_or_default() } else { "" };
-        return Ok(SavedCgroup {
-            v2: v2_dir(format!("{below}{}", unit.path)),
-            v1: Vec::new(),
-            unit: Some(SavedUnit { name: unit.unit, user }),
-        });
-    }
-    let path = path::Cgroupfs::parse(cgroups_path, id)?;
-    let v1 = host.v1_hierarchies.iter().map(|hierarchy| SavedDir {
-        mount: hierarchy.mount.clone(),
-        path: path.in_v1(&hierarchy.own),
-        controllers: hierarchy.controllers.clone(),
-    });
-    Ok(SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None })
-}
-
-/// Whether failing to get a cgroup may be passed over.
-fn rootless(request: &Request, host: &Host) -> bool {
-    match request.rootless {
-        Rootless::True => true,
-        Rootless::False => false,
-        Rootless::Auto => !host.privileged(),
-    }
-}
-
 /// The device filter: a program in the cgroup2 tree, or lines for the `devices` controller on a host that has no such tree.
 fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Option<DeviceFilter>, Vec<Problem>> {
     let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
@@ -333,27 +299,6 @@ fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Op
     }
     let program = devices_filter::program(&rules, &format!("{RESOURCES}.devices")).map_err(|problem| vec![problem])?;
     Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
-}
-
-/// The host's id of the user that the container's process runs as, where that user is to own the cgroup.
-fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
-    let own_namespace = linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup" && namespace.path.is_empty());
-    let writable = spec.mounts.iter().any(|mount| {
-        matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
-            && path::clean(&mount.destination) == "/sys/fs/cgroup"
-            && !mount.options.iter().any(|option| option == "ro")
-    });
-    if !own_namespace || !writable {
-        return None;
-    }
-    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
-    let user_namespace = linux.namespaces.iter().find(|namespace| namespace.kind == "user");
-    let maps = match user_namespace {
-        None => return Some(uid).filter(|uid| *uid != 0),
-        Some(_) => &linux.uid_mappings,
-    };
-    let range = maps.iter().find(|map| uid >= map.container_id && uid - map.container_id < map.size)?;
-    range.host_id.checked_add(uid - range.container_id)
 }
 
 /// No cgroup is made; what was asked of it is named.
@@ -382,6 +327,7 @@ fn without_cgroup(resources: &Resources, request: &Request, host: &Host) -> Resu
     }
     Ok(CgroupPlan {
         saved: SavedCgroup::default(),
+        unit: None,
         required: Vec::new(),
         wanted: Vec::new(),
         writes: Vec::new(),

@@ -2,7 +2,7 @@
 //! Tables for every conversion: resources as config.json has them, and what is written where.
 
 use super::*;
-use crate::plan::Id;
+use crate::plan::{Id, Rootless};
 
 /// A host with both trees: cgroup2 has hugetlb alone, cgroup v1 the rest.
 fn hybrid() -> Host {
@@ -404,10 +404,14 @@ fn directories_of_each_mode() {
 fn systemd_units_of_each_manager() {
     let spec = spec(r#"{"linux":{"cgroupsPath":"a-b.slice:p:n"}}"#);
     let mut host = Host::example();
-    let saved = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap().saved;
+    let planned = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap();
+    let (saved, properties) = (planned.saved, planned.unit.unwrap());
+    assert!(properties.iter().any(|property| property.name == "Slice"));
     assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), user: false }));
     assert_eq!(saved.v2.unwrap().path, "/a.slice/a-b.slice/p-n.scope");
     host.euid = 1000;
+    let problems = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap_err();
+    assert!(problems[0].rule.contains("user's systemd cannot be reached"), "{problems:?}");
     host.user_manager_cgroup = Some("/user.slice/user-1000.slice/user@1000.service".into());
     let saved = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap().saved;
     assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), user: true }));

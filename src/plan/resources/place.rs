@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the container's cgroup is made, and whose it is. Called by [`super::plan`].
+
+use super::{SavedCgroup, SavedDir, SavedUnit, path};
+use crate::linux::types::CgroupMode;
+use crate::plan::{CgroupManager, Host, Request, Rootless};
+use crate::spec::Problem;
+use crate::spec::types::{Linux, Spec};
+
+/// The directories that the container gets, and the unit where systemd makes them.
+pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Result<(SavedCgroup, Option<path::Systemd>), Problem> {
+    let id = request.id.as_str();
+    let v2_mount = match host.cgroup {
+        CgroupMode::Unified => Some("/sys/fs/cgroup"),
+        CgroupMode::Hybrid => Some("/sys/fs/cgroup/unified"),
+        CgroupMode::Legacy | CgroupMode::Absent => None,
+    };
+    let v2_dir = |path: String| v2_mount.map(|mount| SavedDir { mount: mount.to_string(), path, controllers: Vec::new() });
+    if request.cgroup_manager == CgroupManager::Systemd {
+        if host.cgroup != CgroupMode::Unified {
+            return Err(Problem::new(
+                path::FIELD,
+                "the systemd cgroup driver needs a host with cgroup v2 only; use the cgroupfs driver, or boot with \
+                 systemd.unified_cgroup_hierarchy=1",
+            ));
+        }
+        let (user, manager) = manager(request, host)?;
+        let unit = path::Systemd::parse(cgroups_path, id, user)?;
+        let saved = SavedCgroup {
+            v2: v2_dir(format!("{manager}{}", unit.path)),
+            v1: Vec::new(),
+            unit: Some(SavedUnit { name: unit.unit.clone(), user }),
+        };
+        return Ok((saved, Some(unit)));
+    }
+    let path = path::Cgroupfs::parse(cgroups_path, id)?;
+    let v1 = host.v1_hierarchies.iter().map(|hierarchy| SavedDir {
+        mount: hierarchy.mount.clone(),
+        path: path.in_v1(&hierarchy.own),
+        controllers: hierarchy.controllers.clone(),
+    });
+    Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None }, None))
+}
+
+/// Which systemd is asked: whether the user's, and its own cgroup.
+fn manager<'a>(request: &Request, host: &'a Host) -> Result<(bool, &'a str), Problem> {
+    match &host.user_manager_cgroup {
+        Some(cgroup) if rootless(request, host) => Ok((true, cgroup.trim_end_matches('/'))),
+        _ if host.euid == 0 => Ok((false, "")),
+        _ => Err(Problem::new(
+            path::FIELD,
+            "the user's systemd cannot be reached, and the system's takes no orders from this user; log in through PAM, or set \
+             XDG_RUNTIME_DIR to the user's own",
+        )),
+    }
+}
+
+/// Whether failing to get a cgroup may be passed over.
+pub(super) fn rootless(request: &Request, host: &Host) -> bool {
+    match request.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => !host.privileged(),
+    }
+}
+
+/// The host's id of the user that the container's process runs as, where that user is to own the cgroup.
+pub(super) fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
+    let own_namespace = linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup" && namespace.path.is_empty());
+    let writable = spec.mounts.iter().any(|mount| {
+        matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
+            && path::clean(&mount.destination) == "/sys/fs/cgroup"
+            && !mount.options.iter().any(|option| option == "ro")
+    });
+    if !own_namespace || !writable {
+        return None;
+    }
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let user_namespace = linux.namespaces.iter().find(|namespace| namespace.kind == "user");
+    let maps = match user_namespace {
+        None => return Some(uid).filter(|uid| *uid != 0),
+        Some(_) => &linux.uid_mappings,
+    };
+    let range = maps.iter().find(|map| uid >= map.container_id && uid - map.container_id < map.size)?;
+    range.host_id.checked_add(uid - range.container_id)
+}
