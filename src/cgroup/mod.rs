@@ -6,6 +6,7 @@
 //! once (clone3(2), CLONE_INTO_CGROUP). Every other command finds it by what the state saved ([`Cgroup::reopen`]), never by flags.
 //! Reading order: this file, [`path`], [`v2`], [`limits`]; [`v1`] only for hosts that still mount it.
 
+mod devices;
 mod limits;
 pub mod path;
 pub mod stats;

@@ -81,11 +81,22 @@ impl Dir {
         Ok(Dir { fd, path: format!("{}/{path}", self.path) })
     }
 
-    /// The names of its children.
+    /// The names of its children; none where it is gone.
     pub fn children(&self) -> call::Result<Vec<String>> {
-        let entries = fd::entries(&self.fd)?;
-        let dirs = entries.into_iter().filter(|entry| entry.kind == libc::DT_DIR);
-        Ok(dirs.filter_map(|entry| entry.name.into_string().ok()).collect())
+        self.names(libc::DT_DIR)
+    }
+
+    /// The names of its files; none where it is gone.
+    pub fn files(&self) -> call::Result<Vec<String>> {
+        self.names(libc::DT_REG)
+    }
+
+    fn names(&self, kind: u8) -> call::Result<Vec<String>> {
+        let entries = match fd::entries(&self.fd) {
+            Err(error) if is_gone(error.errno) => return Ok(Vec::new()),
+            other => other?,
+        };
+        Ok(entries.into_iter().filter(|entry| entry.kind == kind).filter_map(|entry| entry.name.into_string().ok()).collect())
     }
 
     /// Reads a file of the cgroup whole.

@@ -308,3 +308,118 @@ fn v1_hierarchies_hold_limits() {
         std::fs::remove_dir(format!("/sys/fs/cgroup/{controller}/unit-h")).unwrap();
     }
 }
+
+#[test]
+fn devices_are_filtered_and_the_filter_replaced() {
+    use crate::linux::bpf;
+    use crate::plan::devices_filter::{program, with_defaults};
+    use crate::plan::resources::DeviceFilter;
+    use crate::spec::types::DeviceRule;
+    if !ours("devices_are_filtered_and_the_filter_replaced") {
+        return;
+    }
+    let filter = |rules: &[DeviceRule]| {
+        let rules = with_defaults(rules, "").unwrap();
+        DeviceFilter { program: program(&rules, "").unwrap(), optional: false }
+    };
+    let rule = |allow, major, minor, access: &str| DeviceRule {
+        allow,
+        kind: "c".into(),
+        major: Some(major),
+        minor: Some(minor),
+        access: access.into(),
+    };
+    let (cgroup, _) = Cgroup::create(&on_v2("/unit-i")).unwrap();
+    let dir = format!("{}/unit-i", mount());
+    // c 1:11 is /dev/kmsg; nodes of our own on a mount of our own, because the machine's may lack them, or refuse devices.
+    let script = r#"
+        mount -t tmpfs tmpfs /mnt; cd /mnt; echo $$ >"$1/cgroup.procs"; r=
+        t() { if "$@" 2>/dev/null; then r=${r}y; else r=${r}n; fi; }
+        t mknod null c 1 3; t mknod kmsg c 1 11; t mknod disk b 7 0
+        t sh -c ': <null'; t sh -c ': >null'; t sh -c ': <kmsg'; t sh -c ': >kmsg'; t sh -c ': <disk'
+        echo $r"#;
+    let results = || {
+        let output = Command::new("unshare").args(["-m", "sh", "-c", script, "sh", &dir]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_string()
+    };
+    assert_eq!(cgroup.filter_devices(&filter(&[])), Ok(None));
+    assert_eq!(results(), "yyyyynnn");
+    assert_eq!(cgroup.filter_devices(&filter(&[rule(true, 1, 11, "w")])), Ok(None));
+    assert_eq!(results(), "yyyyynyn");
+    assert_eq!(bpf::query(cgroup.clone_into().unwrap()).unwrap().len(), 1);
+    // Beside the program of another owner, which stays.
+    let other = bpf::load_device_program("other", &filter(&[]).program).unwrap();
+    bpf::attach(cgroup.clone_into().unwrap(), &other, None).unwrap();
+    assert_eq!(cgroup.filter_devices(&filter(&[rule(true, 1, 11, "rw")])), Ok(None));
+    assert_eq!(bpf::query(cgroup.clone_into().unwrap()).unwrap().len(), 2);
+    assert_eq!(results(), "yyyyynnn");
+    bpf::detach(cgroup.clone_into().unwrap(), &other).unwrap();
+    assert_eq!(results(), "yyyyyyyn");
+    cgroup.remove(LONG).unwrap();
+}
+
+#[test]
+fn what_is_used_is_counted() {
+    if !ours("what_is_used_is_counted") {
+        return;
+    }
+    let (cgroup, _) = Cgroup::create(&on_v2("/unit-j")).unwrap();
+    let mut watch = cgroup.watch().unwrap();
+    assert_eq!(watch.next(SHORT).unwrap(), watch::Seen::Ended);
+    let sleeper = Sleeper::new();
+    cgroup.enter(sleeper.pid(), false).unwrap();
+    let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    cgroup.enter(busy.id().cast_signed(), false).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let stats = cgroup.stats().unwrap();
+    assert!(stats.cpu.usage.total > 1_000_000, "{stats:?}");
+    if probe::v2_controllers().iter().any(|name| name == "memory") {
+        assert!(
+            stats.memory.usage.usage > 0 && stats.memory.usage.limit == u64::MAX && !stats.memory.raw.is_empty(),
+            "{stats:?}"
+        );
+        assert_eq!(stats.pids.current, 2);
+    }
+    let mut watch = cgroup.watch().unwrap();
+    assert_eq!(watch.next(SHORT).unwrap(), watch::Seen::Nothing);
+    cgroup.kill().unwrap();
+    let _ = busy.wait();
+    drop(sleeper);
+    assert_eq!(watch.next(LONG).unwrap(), watch::Seen::Ended);
+    cgroup.remove(LONG).unwrap();
+    assert_eq!(cgroup.stats().unwrap(), stats::Stats::default());
+}
+
+#[test]
+fn a_kill_for_memory_is_seen() {
+    let name = "a_kill_for_memory_is_seen";
+    if !ours(name) {
+        return;
+    }
+    let on_v2_memory = probe::v2_controllers().iter().any(|name| name == "memory");
+    if !on_v2_memory && probe::cgroup_mode() != CgroupMode::Hybrid {
+        println!("skip {name}: no memory controller here");
+        return;
+    }
+    let mut plan = on_v2("/unit-k");
+    if !on_v2_memory {
+        plan.saved.v1 = on_v1("memory", "/unit-k").saved.v1;
+    }
+    let (cgroup, _) = Cgroup::create(&plan).unwrap();
+    let mut limit = write(if on_v2_memory { "memory.max" } else { "memory.limit_in_bytes" }, "8388608", Absent::Error);
+    limit.tree = if on_v2_memory { Tree::V2 } else { Tree::V1 };
+    cgroup.apply(&[limit]).unwrap();
+    if on_v2_memory {
+        cgroup.apply(&[write("memory.swap.max", "0", Absent::Harmless)]).unwrap();
+    }
+    let mut watch = cgroup.watch().unwrap();
+    let mut hungry =
+        Command::new("sh").args(["-c", "sleep 0.3; head -c 100M /dev/zero | tail -c 64M >/dev/null"]).spawn().unwrap();
+    cgroup.enter(hungry.id().cast_signed(), false).unwrap();
+    let seen = watch.next(LONG).unwrap();
+    assert!(matches!(seen, watch::Seen::OomKills(1..)), "{seen:?}");
+    assert!(cgroup.oom_kills().unwrap() > 0);
+    let _ = hungry.kill();
+    let _ = hungry.wait();
+    cgroup.remove(LONG).unwrap();
+}

@@ -13,6 +13,7 @@ const BPF_OBJ_GET: u32 = 7;
 const BPF_PROG_ATTACH: u32 = 8;
 const BPF_PROG_DETACH: u32 = 9;
 const BPF_PROG_GET_FD_BY_ID: u32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_PROG_QUERY: u32 = 16;
 
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
@@ -68,6 +69,14 @@ struct Object {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+/// The part for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct Info {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
 }
 
 /// bpf(2) with one of the structs above.
@@ -183,6 +192,18 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attribute).map(new_fd).call(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {{{id}}})"))
 }
 
+/// The name that a program was loaded under; BPF_OBJ_GET_INFO_BY_FD.
+pub fn program_name(program: impl AsFd) -> Result<String> {
+    // struct bpf_prog_info up to `name`, its last member that is read: the kernel fills as much as it is given.
+    let mut info = [0u8; 80];
+    let mut attribute =
+        Info { bpf_fd: program.as_fd().as_raw_fd() as u32, info_len: info.len() as u32, info: info.as_mut_ptr() as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attribute).call(|| format!("bpf(BPF_OBJ_GET_INFO_BY_FD, {{{}}})", attribute.bpf_fd))?;
+    let name = &info[64..];
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+}
+
 /// BPF_OBJ_PIN: keeps a program under a path of a bpffs.
 pub fn pin(program: impl AsFd, path: impl AsRef<OsStr>) -> Result<()> {
     let path = path.as_ref();
@@ -239,6 +260,7 @@ mod tests {
             let first = query(cgroup).unwrap();
             assert_eq!(first.len(), 1);
             let again = program_by_id(first[0]).unwrap();
+            assert_eq!(program_name(&again).unwrap(), "berth_test");
             attach(cgroup, &deny, Some(&again)).unwrap();
             let second = query(cgroup).unwrap();
             assert!(second.len() == 1 && second != first);

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::Cgroup;
 use super::path::Dir;
-use crate::error::Result;
+use crate::error::{Result, Told};
+use crate::linux::types::Errno;
 
 /// Everything that the cgroup counts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -263,8 +264,6 @@ impl Cgroup {
 
 /// Reads `file`, if the cgroup has it, and hands its text on.
 fn read<T>(dir: &Dir, file: &str, parse: impl FnOnce(&str) -> T) -> Result<Option<T>> {
-    use crate::error::Told;
-    use crate::linux::types::Errno;
     match dir.read_if_any(file) {
         // Pressure is counted only where the kernel was told to (psi=1).
         Err(error) if error.errno == Errno::EOPNOTSUPP => Ok(None),
@@ -314,13 +313,9 @@ fn parse_psi(text: &str) -> Psi {
 
 /// The page sizes for which the cgroup counts huge pages: from names such as `hugetlb.2MB.current`.
 fn page_sizes(dir: &Dir, suffix: &str) -> Result<Vec<String>> {
-    use crate::error::Told;
-    let names = crate::linux::fd::names(dir).told(|| format!("cannot list the files of the cgroup {}", dir.path()))?;
-    let sizes = names.into_iter().filter_map(|name| {
-        let size = name.to_str()?.strip_prefix("hugetlb.")?.strip_suffix(suffix)?.to_string();
-        (!size.contains('.')).then_some(size)
-    });
-    Ok(sizes.collect())
+    let files = dir.files().told(|| format!("cannot list the files of the cgroup {}", dir.path()))?;
+    let sizes = files.iter().filter_map(|name| name.strip_prefix("hugetlb.")?.strip_suffix(suffix));
+    Ok(sizes.filter(|size| !size.contains('.')).map(String::from).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The device filter on the container's cgroup: an eBPF program that the kernel asks before each mknod(2) and open(2) of a device.
+//! Called by `create`, before anything runs in the cgroup, and by `update`.
+//!
+//! The program is attached beside those of other owners (systemd, outer containers): a device can be used where all of them agree.
+
+use super::Cgroup;
+use super::path::Dir;
+use crate::error::{Error, Result, Told};
+use crate::linux::types::Errno;
+use crate::linux::{bpf, call};
+use crate::plan::resources::DeviceFilter;
+
+/// The name of our programs; by it they are told from those of others.
+const NAME: &str = "berth_devices";
+
+impl Cgroup {
+    /// Puts the filter on the container's cgroup, in place of one that is there. Nothing where the container has no cgroup. The text is
+    /// a warning: that there is no filter, and why that is passed over.
+    pub fn filter_devices(&self, filter: &DeviceFilter) -> Result<Option<String>> {
+        let Some(dir) = &self.v2 else { return Ok(None) };
+        match attach(dir, filter) {
+            Ok(()) => Ok(None),
+            Err(error) if filter.optional && matches!(error.errno, Errno::EPERM | Errno::EACCES) => {
+                let error =
+                    Error::from(error).doing("devices are not filtered, because this user may not load the program for it");
+                Ok(Some(error.to_string()))
+            }
+            Err(error) => Err(error).told(|| format!("cannot filter the devices of the cgroup {}", dir.path())).map_err(explain),
+        }
+    }
+}
+
+fn attach(dir: &Dir, filter: &DeviceFilter) -> call::Result<()> {
+    let program = bpf::load_device_program(NAME, &filter.program)?;
+    let mut old = Vec::new();
+    for id in bpf::query(dir)? {
+        // One that has gone since was not ours: ours go only through us.
+        let Ok(attached) = bpf::program_by_id(id) else { continue };
+        if bpf::program_name(&attached)? == NAME {
+            old.push(attached);
+        }
+    }
+    let mut old = old.into_iter();
+    // At no moment without a filter: the new one takes the place of the old.
+    bpf::attach(dir, &program, old.next().as_ref())?;
+    for more in old {
+        bpf::detach(dir, &more)?;
+    }
+    Ok(())
+}
+
+fn explain(error: Error) -> Error {
+    match error.errno {
+        Some(Errno::EPERM) => {
+            error.hint("it takes CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN; an outer runtime may also forbid bpf(2)")
+        }
+        Some(Errno::EINVAL | Errno::ENOSYS) => error.hint("the kernel needs CONFIG_CGROUP_BPF"),
+        _ => error,
+    }
+}
