@@ -116,6 +116,16 @@ impl Error {
         self
     }
 
+    /// The same error, with the step and the field where it happened, unless it knows better.
+    #[must_use]
+    pub fn of_step(mut self, number: u32, total: u32, config: &str) -> Error {
+        self.step = self.step.or(Some((number, total)));
+        if self.config.is_none() && !config.is_empty() {
+            self.config = Some(config.to_string());
+        }
+        self
+    }
+
     /// The same error, with the step of the plan where it happened.
     #[must_use]
     pub fn step(mut self, number: u32, total: u32) -> Error {

@@ -10,7 +10,7 @@ mod devices;
 mod limits;
 pub mod path;
 pub mod stats;
-mod v1;
+pub mod v1;
 pub mod v2;
 pub mod watch;
 

@@ -100,6 +100,11 @@ pub fn wait_any(block: bool) -> Result<Option<(i32, Exit)>> {
     waitid(libc::P_ALL, 0, if block { 0 } else { libc::WNOHANG })
 }
 
+/// The child that has ended and that [`wait_any`] would take next, left for another to wait for.
+pub fn peek_ended() -> Result<Option<i32>> {
+    Ok(waitid(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT)?.map(|(pid, _)| pid))
+}
+
 fn waitid(kind: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Result<Option<(i32, Exit)>> {
     // SAFETY: all zeroes is a valid siginfo_t.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

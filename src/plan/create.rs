@@ -4,10 +4,11 @@
 //! What may overlap does: the runtime goes on while the container's process works, up to the next step of either that waits.
 
 use super::namespaces::{self, NamespacePlan};
-use super::step::{SeccompLoad, Step};
+use super::step::{Mount, SeccompLoad, Source, Step, Tree};
 use super::{
     Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resources, rootfs, seccomp_profile,
 };
+use crate::linux::types::Namespaces;
 use crate::spec::Problem;
 use crate::spec::types::{Process, Spec};
 
@@ -21,6 +22,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.v2.as_ref()).map(|saved| saved.path.as_str());
     let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup };
     let rootfs = collect(&mut problems, rootfs::root_steps(&context));
+    let trees_first = context.opens_before_clone();
     let seccomp = collect(&mut problems, seccomp_profile::load(spec, &mut warnings));
     let filtered = matches!(seccomp, Some(Some(_)));
     let person = collect(&mut problems, person(spec, host, &namespaces, filtered, &mut warnings));
@@ -32,8 +34,12 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
     let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty();
 
+    let mut trees = rootfs.trees;
     let mut child = before_root(spec, request, &namespaces, parent_first);
     child.extend(rootfs.mounts);
+    if request.notify_socket.is_some() && spec.process.is_some() && namespaces.new.contains(Namespaces::MOUNT) {
+        child.push(notify_mount(request, trees_first, &mut trees));
+    }
     child.extend(before_pivot(&hooks));
     child.extend(rootfs.pivot);
     child.extend(in_root(spec));
@@ -41,7 +47,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     child.extend(person);
     child.extend(to_the_program(request, &hooks, &exec, seccomp));
 
-    let mut parent = before_clone(request, &namespaces, rootfs.trees, spec);
+    let mut parent = before_clone(request, &namespaces, trees, spec);
     parent.push(step(ParentOp::Clone, ""));
     parent.extend(after_clone(spec, &namespaces, parent_first));
     parent.extend(until_created(request, &hooks));
@@ -100,6 +106,29 @@ fn before_pivot(hooks: &Hooks) -> Vec<Step> {
         steps.push(own(Op::CreateContainerHooks, "hooks.createContainer"));
     }
     steps
+}
+
+/// The directory of the notify socket's proxy, bound to where NOTIFY_SOCKET will say that it is.
+fn notify_mount(request: &Request, opened_by_runtime: bool, trees: &mut Vec<ParentStep>) -> Step {
+    let path = format!("{}/{}/notify", request.root, request.id);
+    let tree = match opened_by_runtime {
+        true => {
+            let slot = trees.len();
+            let op = ParentOp::OpenTree {
+                slot,
+                path: path.clone(),
+                recursive: false,
+                nofollow: true,
+                id_map: None,
+                id_map_recursive: false,
+            };
+            trees.push(step(op, ""));
+            Tree::FromRuntime(slot)
+        }
+        false => Tree::Path(path.clone()),
+    };
+    let source = Source::Bind { tree, source: path, recursive: false, source_nofollow: true, copy_symlink: false };
+    own(Op::Mount(Mount::new("/run/notify", source)), "")
 }
 
 /// What is set up from inside the container's root.
@@ -195,15 +224,15 @@ fn before_clone(request: &Request, namespaces: &NamespacePlan, trees: Vec<Parent
     if !namespaces.join.is_empty() {
         steps.push(step(ParentOp::OpenNamespaces(namespaces.join.clone()), "linux.namespaces"));
     }
+    if request.notify_socket.is_some() && spec.process.is_some() {
+        steps.push(step(ParentOp::MakeNotifySocket, ""));
+    }
     steps.extend(trees);
     if let Some(socket) = &request.console_socket {
         steps.push(step(ParentOp::ConnectConsole(socket.clone()), "process.terminal"));
     }
     if request.verb == Verb::Create {
         steps.push(step(ParentOp::MakeStartGate, ""));
-    }
-    if request.notify_socket.is_some() && spec.process.is_some() {
-        steps.push(step(ParentOp::MakeNotifySocket, ""));
     }
     steps
 }

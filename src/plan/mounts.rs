@@ -4,7 +4,7 @@
 //! The words of `options` are one table, in [`options`]. What is decided here: where a bind's source is opened and by whom, what stands
 //! in for a cgroup mount, what may be mounted on /proc, and what must wait to become read-only.
 
-mod options;
+pub mod options;
 
 use super::rootfs::{self, Context};
 use super::step::{Mount, ProcRule, PropagationChange, Source, Tree};

@@ -342,6 +342,22 @@ pub struct Mount {
     pub proc: ProcRule,
 }
 
+impl Mount {
+    /// A mount at `destination` with nothing else said.
+    pub fn new(destination: &str, source: Source) -> Mount {
+        Mount {
+            destination: destination.to_string(),
+            destination_nofollow: false,
+            source,
+            attr: AttrChange::default(),
+            attr_recursive: AttrChange::default(),
+            propagation: Vec::new(),
+            readonly_last: false,
+            proc: ProcRule::Outside,
+        }
+    }
+}
+
 /// What a mount may have to do with procfs. Labels and sysctls are written there, so a counterfeit would swallow them (CVE-2019-16884).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcRule {

@@ -6,9 +6,11 @@
 //! | [`sync`]      | both             | what the two say to each other                                            |
 //! | [`gate`]      | both, and start  | where a created container waits                                           |
 //! | [`init`]      | the container's  | carries out `plan.child`, from clone3(2) to execve(2)                     |
+//! | [`forward`]   | the runtime's    | stays in the foreground: signals, terminal, exit status                   |
 //! | [`auxiliary`] | either           | runs hooks and other programs on the side                                 |
 
 pub mod auxiliary;
+pub mod forward;
 pub mod gate;
 pub mod init;
 pub mod sync;

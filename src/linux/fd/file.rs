@@ -45,6 +45,11 @@ pub fn read_bounded(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
     }
 }
 
+/// read(2): what is there, at most as much as `buffer` holds; 0 at the end.
+pub fn read_some(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
+    retry(|| nix::unistd::read(fd.as_fd(), buffer)).call(|| format!("read({})", call::fd(fd.as_fd())))
+}
+
 /// Reads a regular file of the host by its path, at most `max` bytes; a FIFO or device is EINVAL and never waited for.
 pub fn read_file_bounded(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
     let fd = dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;

@@ -17,7 +17,9 @@ pub use dir::{
     Entry, entries, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
     readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
 };
-pub use file::{read_at, read_bounded, read_file_bounded, require_regular, write_all, write_at, write_file_atomic, write_once};
+pub use file::{
+    read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
+};
 pub use nix::fcntl::{OFlag, ResolveFlag};
 pub use root::{Root, openat2};
 

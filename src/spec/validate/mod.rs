@@ -65,9 +65,11 @@ const CONFIG: &[Row<Spec>] = &[
             judge_mount(spec, mount, &at.index(which), verdict);
         }
     }),
-    ("process", |spec, at, verdict| match &spec.process {
-        None => verdict.problem(at, "is required: there is nothing to start without it"),
-        Some(process) => verdict.judge(process::PROCESS, process, at),
+    // Required when start is called, not before (config.md, Process).
+    ("process", |spec, at, verdict| {
+        if let Some(process) = &spec.process {
+            verdict.judge(process::PROCESS, process, at);
+        }
     }),
     ("process.user", linux::user_is_mapped),
     ("hostname", |spec, at, verdict| uts_name(spec, &spec.hostname, at, verdict)),
