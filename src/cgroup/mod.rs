@@ -7,6 +7,7 @@
 //! Reading order: this file, [`path`], [`v2`], [`limits`]; [`v1`] only for hosts that still mount it.
 
 mod devices;
+pub mod exec;
 mod limits;
 pub mod path;
 pub mod stats;
@@ -18,9 +19,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result, Told};
-use crate::linux::call;
-use crate::linux::fd;
 use crate::linux::types::Errno;
+use crate::linux::{call, fd, proc};
 use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, Tree};
 use path::{Dir, is_gone};
 pub use v1::hierarchies as v1_hierarchies;
@@ -274,11 +274,9 @@ fn remove_children(dir: &Dir) -> call::Result<()> {
 fn left_behind(pids: &[i32]) -> String {
     const SHOWN: usize = 10;
     let show = |pid: &i32| {
-        let read = |file: &str| fd::read_file_bounded(format!("/proc/{pid}/{file}"), 4096).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&read("stat")).into_owned();
-        // The name before the state may hold anything, also brackets.
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
-        match String::from_utf8_lossy(&read("wchan")).trim() {
+        let state = proc::pid_stat(*pid).ok().flatten().map_or('?', |stat| stat.state);
+        let wchan = fd::read_file_bounded(format!("/proc/{pid}/wchan"), 256).unwrap_or_default();
+        match String::from_utf8_lossy(&wchan).trim() {
             "" | "0" => format!("{pid} (state {state})"),
             place => format!("{pid} (state {state}, in {place})"),
         }

@@ -11,6 +11,7 @@ use super::path::{self, Dir, Hierarchy, is_gone};
 use super::{Undo, left_behind};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::call;
+use crate::linux::proc::{self, CgroupLine};
 use crate::linux::types::Errno;
 use crate::linux::{fd, pid};
 use crate::plan::resources::{SavedDir, Tree, V1Hierarchy};
@@ -20,27 +21,19 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// The hierarchies that are mounted where they are expected, under /sys/fs/cgroup, with this process's own cgroup in each.
 pub fn hierarchies() -> Vec<V1Hierarchy> {
-    let listed = fd::read_file_bounded("/proc/self/cgroup", 1 << 16).unwrap_or_default();
-    parse_own(&String::from_utf8_lossy(&listed))
-        .into_iter()
-        .filter_map(|(names, own)| {
-            let controllers: Vec<String> = names.split(',').map(String::from).collect();
-            // Several controllers together are mounted under all their names, or with links by each single one.
-            let places = std::iter::once(names.trim_start_matches("name=").to_string()).chain(controllers.clone());
-            let mut mounts = places.map(|place| format!("/sys/fs/cgroup/{place}"));
-            let mount = mounts.find(|mount| Hierarchy::open(mount, Tree::V1).is_ok())?;
-            Some(V1Hierarchy { controllers, mount, own })
-        })
-        .collect()
+    let own = proc::cgroups(0).unwrap_or_default();
+    own.into_iter().filter(|line| !line.controllers.is_empty()).filter_map(mounted).collect()
 }
 
-/// Lines `4:cpu,cpuacct:/path` of /proc/PID/cgroup; the one of cgroup2 has no controllers.
-fn parse_own(text: &str) -> Vec<(String, String)> {
-    let lines = text.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        Some((parts.next()?.to_string(), parts.next()?.to_string()))
-    });
-    lines.filter(|(names, _)| !names.is_empty()).collect()
+/// Several controllers together are mounted under all their names, or at least with links by each single one.
+fn mounted(own: CgroupLine) -> Option<V1Hierarchy> {
+    let together = own.controllers.join(",");
+    let mut places = std::iter::once(together.trim_start_matches("name=")).chain(own.controllers.iter().map(String::as_str));
+    let mount = places.find_map(|place| {
+        let mount = format!("/sys/fs/cgroup/{place}");
+        Hierarchy::open(&mount, Tree::V1).is_ok().then_some(mount)
+    })?;
+    Some(V1Hierarchy { controllers: own.controllers, mount, own: own.path })
 }
 
 /// Makes the cgroup, and those above it that are missing.
@@ -189,11 +182,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_cgroups() {
-        let text = "9:name=systemd:/a:b\n4:cpu,cpuacct:/x/y\n0::/z\n";
-        assert_eq!(parse_own(text), [("name=systemd".into(), "/a:b".into()), ("cpu,cpuacct".into(), "/x/y".into())]);
+    fn what_is_not_mounted_is_left_out() {
+        let line = |name: &str| CgroupLine { controllers: vec![name.to_string()], path: "/a".into() };
+        assert_eq!(mounted(line("name=no-such")), None);
+        assert_eq!(mounted(line("../../../proc")), None);
         for hierarchy in hierarchies() {
-            assert!(hierarchy.own.starts_with('/') && !hierarchy.controllers.is_empty());
+            assert!(hierarchy.own.starts_with('/') && hierarchy.mount.starts_with("/sys/fs/cgroup/"));
         }
     }
 }

@@ -160,6 +160,31 @@ fn unit_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
 }
 
+/// One `exec --cgroup [CONTROLLER,…:]PATH`: a cgroup below the container's own, for some controllers of cgroup v1 or for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubCgroup {
+    /// Controllers of cgroup v1; empty means every hierarchy, and cgroup2.
+    pub controllers: Vec<String>,
+    /// Below the container's cgroup, cleaned and without a slash in front; empty means that cgroup itself.
+    pub path: String,
+}
+
+impl SubCgroup {
+    /// Reads the option's value.
+    pub fn parse(text: &str) -> Result<SubCgroup, Problem> {
+        let (controllers, path) = match text.split_once(':') {
+            Some((controllers, path)) => (controllers.split(',').map(String::from).collect(), path),
+            None => (Vec::new(), text),
+        };
+        if path.is_empty() || controllers.iter().any(String::is_empty) || path.split('/').any(|part| part == "..") {
+            let rule =
+                format!("bad sub cgroup path: {text:?} is not [CONTROLLER,...:]PATH with a path below the container's cgroup");
+            return Err(Problem::new("--cgroup", rule));
+        }
+        Ok(SubCgroup { controllers, path: clean(path).trim_start_matches('/').to_string() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,5 +268,17 @@ mod tests {
         }
         let text = unit("/a/b", false).unwrap_err().rule;
         assert_eq!(text, "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"/a/b\" instead");
+    }
+
+    #[test]
+    fn sub_cgroups_of_exec() {
+        let parse = |text: &str| SubCgroup::parse(text).map(|sub| (sub.controllers.join(","), sub.path));
+        assert_eq!(parse("a/b"), Ok(("".into(), "a/b".into())));
+        assert_eq!(parse("/a"), Ok(("".into(), "a".into())));
+        assert_eq!(parse("/"), Ok(("".into(), "".into())));
+        assert_eq!(parse("cpu,memory:x"), Ok(("cpu,memory".into(), "x".into())));
+        for bad in ["", "..", "a/../b", "../a", ":a", "cpu:", "cpu,:a"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }
