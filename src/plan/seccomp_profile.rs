@@ -3,7 +3,6 @@
 
 use super::seccomp::{Action, Arch, Condition, Op, Options, Profile, Rule, compile};
 use super::step::SeccompLoad;
-use crate::linux::types::SockFilter;
 use crate::spec::Problem;
 use crate::spec::types::{Seccomp, SeccompArg, SeccompSyscall, Spec};
 
@@ -36,14 +35,13 @@ pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoa
         (true, false) => Some((given.listener_path.clone(), given.listener_metadata.clone())),
         _ => None,
     };
-    let filter = program.filter.iter().map(|insn| SockFilter { code: insn.code, jt: insn.jt, jf: insn.jf, k: insn.k }).collect();
-    Ok(Some(SeccompLoad { filter, flags: flags(given)?, listener }))
+    Ok(Some(SeccompLoad { filter: program.filter, flags: flags(given)?, listener }))
 }
 
 fn architectures(given: &Seccomp) -> Result<Vec<Arch>, Vec<Problem>> {
     let one = |(index, name): (usize, &String)| {
         let at = format!("linux.seccomp.architectures[{index}]");
-        Arch::from_oci_name(name).ok_or_else(|| vec![Problem::new(at, format!("unknown seccomp architecture \"{name}\""))])
+        Arch::from_oci(name).map_err(|error| vec![Problem::new(at, error.to_string())])
     };
     given.architectures.iter().enumerate().map(one).collect()
 }

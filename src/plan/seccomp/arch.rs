@@ -3,6 +3,8 @@
 //! `linux.seccomp.architectures`), what the kernel reports (`AUDIT_ARCH_*` of linux/audit.h) and how
 //! their system calls and arguments are laid out. Used by every other file of this directory.
 
+use super::Error;
+
 /// An architecture (more exactly a system call interface) of a seccomp profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arch {
@@ -136,9 +138,10 @@ impl Arch {
         }
     }
 
-    /// The architecture of that name in a config.json; `None` if there is none.
-    pub fn from_oci_name(name: &str) -> Option<Arch> {
-        Arch::ALL.into_iter().find(|a| a.oci_name() == name)
+    /// The architecture of that name in a config.json.
+    pub fn from_oci(name: &str) -> Result<Arch, Error> {
+        let found = Arch::ALL.into_iter().find(|a| a.oci_name() == name);
+        found.ok_or_else(|| Error::UnknownArch(name.into()))
     }
 
     /// What the kernel puts into `seccomp_data.arch`.
@@ -254,10 +257,9 @@ mod tests {
     #[test]
     fn names_round_trip() {
         for arch in Arch::ALL {
-            assert_eq!(Arch::from_oci_name(arch.oci_name()), Some(arch));
+            assert_eq!(Arch::from_oci(arch.oci_name()), Ok(arch));
         }
-        assert_eq!(Arch::from_oci_name("SCMP_ARCH_Z80"), None);
-        assert_eq!(Arch::from_oci_name("X86_64"), None);
+        assert!(Arch::from_oci("X86_64").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! answer or by a `ja`.
 
 use super::graph::{ALL, Compare, Graph, Id, Node, Test, Word};
-use super::{BpfInsn, Error, MAX_INSNS};
+use super::{Error, MAX_INSNS, SockFilter};
 
 // linux/bpf_common.h
 pub(super) const LD_W_ABS: u16 = 0x20;
@@ -33,9 +33,9 @@ struct Entry {
 }
 
 /// The program that evaluates `root`.
-pub(super) fn emit(graph: &Graph, root: Id) -> Result<Vec<BpfInsn>, Error> {
+pub(super) fn emit(graph: &Graph, root: Id) -> Result<Vec<SockFilter>, Error> {
     let mut entries = entries(graph, root);
-    let mut backwards: Vec<BpfInsn> = Vec::with_capacity(graph.nodes().len() + graph.nodes().len() / 4 + 16);
+    let mut backwards: Vec<SockFilter> = Vec::with_capacity(graph.nodes().len() + graph.nodes().len() / 4 + 16);
     for (id, node) in graph.nodes()[..entries.len()].iter().enumerate() {
         if !entries[id].used {
             continue;
@@ -53,7 +53,7 @@ pub(super) fn emit(graph: &Graph, root: Id) -> Result<Vec<BpfInsn>, Error> {
                     Compare::Gt => JGT_K,
                     Compare::Ge => JGE_K,
                 };
-                backwards.push(BpfInsn { code, jt, jf, k: test.k });
+                backwards.push(SockFilter { code, jt, jf, k: test.k });
                 if entries[id].loads {
                     if test.mask != ALL {
                         backwards.push(insn(AND_K, test.mask));
@@ -98,7 +98,7 @@ fn held(graph: &Graph, id: Id) -> Option<(Word, u32)> {
 }
 
 /// The distances from a comparison that is to be placed next, after what brings its targets near.
-fn reach(graph: &Graph, entries: &mut [Entry], backwards: &mut Vec<BpfInsn>, test: Test, yes: Id, no: Id) -> (u8, u8) {
+fn reach(graph: &Graph, entries: &mut [Entry], backwards: &mut Vec<SockFilter>, test: Test, yes: Id, no: Id) -> (u8, u8) {
     loop {
         let here = backwards.len();
         let mut distances = [0; 2];
@@ -126,6 +126,6 @@ fn reach(graph: &Graph, entries: &mut [Entry], backwards: &mut Vec<BpfInsn>, tes
     }
 }
 
-fn insn(code: u16, k: u32) -> BpfInsn {
-    BpfInsn { code, jt: 0, jf: 0, k }
+fn insn(code: u16, k: u32) -> SockFilter {
+    SockFilter { code, jt: 0, jf: 0, k }
 }

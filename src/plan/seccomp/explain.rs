@@ -3,7 +3,7 @@
 //! program. For the user, and for the tests, where it must always agree with the program.
 
 use super::arch::{Arch, X32_SYSCALL_BIT};
-use super::rules::{self, Answer};
+use super::rules::{self, Answer, Clause, Numbers};
 use super::{Action, ENOSYS, Error, Options, Profile};
 
 /// What decided.
@@ -29,39 +29,91 @@ pub struct Decision {
 }
 
 /// What a profile says to one system call. `number` is what the kernel reports (x32 calls have
-/// [`X32_SYSCALL_BIT`]); `arch` is the `AUDIT_ARCH_*` value it reports.
-pub fn explain(profile: &Profile<'_>, options: Options, arch: u32, number: u32, args: &[u64; 6]) -> Result<Decision, Error> {
-    let resolved = rules::resolve(profile)?;
-    let families = rules::architectures(profile, options.native)?;
-    let members = families.iter().find(|f| f.0 == arch).map_or(&[][..], |f| &f.1);
-    let answers_newer = rules::answers_newer(profile, options);
-    // The kernel tells x32 by the bit; the bit above it is never set, but the filter sees what it sees.
-    let is_x32 = number & X32_SYSCALL_BIT != 0;
-    let x86_64 = arch == Arch::X86_64.audit();
-    let caller = members.iter().find(|&&m| !x86_64 || (m == Arch::X32) == is_x32);
-    let mut decision = Decision { action: profile.default_action, reason: Reason::Default };
-    if let Some(&caller) = caller {
-        let numbers = rules::numbers(profile, &resolved, caller);
-        let multiplexer = matches!(caller, Arch::S390 | Arch::S390X) && number == 0;
-        if answers_newer && numbers.highest.is_some_and(|h| number > h || multiplexer) {
-            return Ok(Decision { action: Action::Errno(ENOSYS), reason: Reason::Newer });
-        }
-        if !x86_64 || number < 2 * X32_SYSCALL_BIT {
-            let uses: Vec<_> = numbers.uses.into_iter().filter(|u| u.number == number).collect();
-            let found = match rules::answer(profile, &uses, caller) {
-                Answer::Always(action, rule) => Some((action, rule)),
-                Answer::First(clauses) => clauses.iter().find(|c| c.matches(args, caller)).map(|c| (c.action, c.rule)),
+/// [`X32_SYSCALL_BIT`]); `audit` is the `AUDIT_ARCH_*` value it reports.
+pub fn explain(profile: &Profile<'_>, options: Options, audit: u32, number: u32, args: &[u64; 6]) -> Result<Decision, Error> {
+    Ok(Explainer::new(profile, options)?.number(audit, number).decide(args))
+}
+
+/// A profile with its names resolved, to ask about many system calls.
+pub struct Explainer<'a> {
+    profile: &'a Profile<'a>,
+    /// Whether newer system calls get ENOSYS.
+    answers_newer: bool,
+    /// By `AUDIT_ARCH_*` value.
+    families: Vec<(u32, Vec<(Arch, Numbers)>)>,
+}
+
+/// What a profile says to all calls with one number.
+pub struct Judge {
+    /// Tried first, with the architecture that they are about.
+    clauses: Vec<Clause>,
+    arch: Arch,
+    otherwise: Decision,
+}
+
+impl<'a> Explainer<'a> {
+    /// Fails as [`super::compile`] does, but for [`Error::TooLong`].
+    pub fn new(profile: &'a Profile<'a>, options: Options) -> Result<Explainer<'a>, Error> {
+        let resolved = rules::resolve(profile)?;
+        let numbers = |arch| (arch, rules::numbers(profile, &resolved, arch));
+        let families = rules::architectures(profile, options.native)?.into_iter();
+        Ok(Explainer {
+            profile,
+            answers_newer: rules::answers_newer(profile, options),
+            families: families.map(|(audit, members)| (audit, members.into_iter().map(numbers).collect())).collect(),
+        })
+    }
+
+    /// What it says to calls with this number, whatever their arguments.
+    pub fn number(&self, audit: u32, number: u32) -> Judge {
+        let family = self.families.iter().find(|f| f.0 == audit);
+        let members = family.map_or(&[][..], |f| &f.1);
+        let has_x32 = members.iter().any(|m| m.0 == Arch::X32);
+        let x86_64 = audit == Arch::X86_64.audit();
+        // The kernel tells x32 by this bit.
+        let is_x32 = number & X32_SYSCALL_BIT != 0;
+        let Some((arch, numbers)) = members.iter().find(|m| !x86_64 || (m.0 == Arch::X32) == is_x32) else {
+            // A tracer skips a system call by -1; and what is neither x86_64 nor x32 passes for x32.
+            let skipped = number == u32::MAX && x86_64 && !members.is_empty();
+            return if skipped || has_x32 && number >= 2 * X32_SYSCALL_BIT {
+                Judge::always(self.profile.default_action, Reason::Default)
+            } else {
+                Judge::always(Action::KillThread, Reason::WrongArch)
             };
-            if let Some((action, rule)) = found {
-                decision = Decision { action, reason: Reason::Rule(rule) };
+        };
+        let unknown_to_s390 = matches!(arch, Arch::S390 | Arch::S390X) && number == 0;
+        let newer = numbers.highest.is_some_and(|h| number > h || unknown_to_s390);
+        if newer && self.answers_newer {
+            return Judge::always(Action::Errno(ENOSYS), Reason::Newer);
+        }
+        if x86_64 && number >= 2 * X32_SYSCALL_BIT && !has_x32 {
+            return Judge::always(Action::KillThread, Reason::WrongArch);
+        }
+        let from = numbers.uses.partition_point(|u| u.number < number);
+        let to = numbers.uses.partition_point(|u| u.number <= number);
+        match rules::answer(self.profile, &numbers.uses[from..to], *arch) {
+            Answer::Always(action, rule) => Judge::always(action, Reason::Rule(rule)),
+            Answer::First(clauses) => {
+                Judge { clauses, arch: *arch, ..Judge::always(self.profile.default_action, Reason::Default) }
             }
-            return Ok(decision);
         }
     }
-    // Numbers of no system call: with x32 in the profile they belong to it, and so does -1 always.
-    let of_x32 = members.contains(&Arch::X32) && number >= X32_SYSCALL_BIT;
-    if !(of_x32 || x86_64 && !members.is_empty() && number == u32::MAX) {
-        decision = Decision { action: Action::KillThread, reason: Reason::WrongArch };
+}
+
+impl Judge {
+    fn always(action: Action, reason: Reason) -> Judge {
+        Judge { clauses: Vec::new(), arch: Arch::NATIVE, otherwise: Decision { action, reason } }
     }
-    Ok(decision)
+
+    /// What a call with these arguments gets.
+    pub fn decide(&self, args: &[u64; 6]) -> Decision {
+        let found = self.clauses.iter().find(|c| c.matches(args, self.arch));
+        found.map_or(self.otherwise, |clause| Decision { action: clause.action, reason: Reason::Rule(clause.rule) })
+    }
+
+    /// The clauses, in the order in which they are tried.
+    #[cfg(test)]
+    pub(super) fn clauses(&self) -> &[Clause] {
+        &self.clauses
+    }
 }

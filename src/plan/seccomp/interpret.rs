@@ -3,7 +3,7 @@
 //! kernel/seccomp.c): for the tests, which compare it with libseccomp's programs, and for showing a
 //! user what a filter answers. Knows the instructions that filters by berth and libseccomp consist of.
 
-use super::BpfInsn;
+use super::SockFilter;
 use super::emit::{AND_K, JA, JEQ_K, JGE_K, JGT_K, LD_W_ABS, RET_K};
 
 /// `BPF_JMP | BPF_JSET | BPF_K`.
@@ -59,7 +59,7 @@ pub struct Outcome {
 }
 
 /// Runs a program. `big_endian` is the byte order of the machine that made the call.
-pub fn run(program: &[BpfInsn], data: &SeccompData, big_endian: bool) -> Result<Outcome, Error> {
+pub fn run(program: &[SockFilter], data: &SeccompData, big_endian: bool) -> Result<Outcome, Error> {
     let mut accumulator = 0;
     let mut at = 0;
     let mut steps = 0;
@@ -113,16 +113,16 @@ mod tests {
     const DATA: SeccompData =
         SeccompData { nr: 7, arch: 9, instruction_pointer: 0x1_0000_0002, args: [0x3_0000_0004, 0, 0, 0, 0, 0x5_0000_0006] };
 
-    fn ld(k: u32) -> BpfInsn {
-        BpfInsn { code: LD_W_ABS, jt: 0, jf: 0, k }
+    fn ld(k: u32) -> SockFilter {
+        SockFilter { code: LD_W_ABS, jt: 0, jf: 0, k }
     }
 
-    fn j(code: u16, k: u32, jt: u8, jf: u8) -> BpfInsn {
-        BpfInsn { code, jt, jf, k }
+    fn j(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
+        SockFilter { code, jt, jf, k }
     }
 
-    fn ret(k: u32) -> BpfInsn {
-        BpfInsn { code: RET_K, jt: 0, jf: 0, k }
+    fn ret(k: u32) -> SockFilter {
+        SockFilter { code: RET_K, jt: 0, jf: 0, k }
     }
 
     #[test]

@@ -26,7 +26,11 @@
 //! - Where socketcall(2) and ipc(2) exist, a rule for one of their subcalls also stands for that
 //!   subcall, with its condition on the first argument replaced by the subcall's number. (So a
 //!   condition on the first argument of socket(2) does not bind socketcall(2).)
-//! - If rules with conditions and *different* actions match the same call, the first counts.
+//! - If rules with conditions and *different* actions match the same call, the order of
+//!   `precedence` decides; libseccomp refuses some of these.
+//!
+//! libseccomp makes wrong programs of some profiles with several conditions (`oracle` lists how); a
+//! program made here does what the rules say.
 //!
 //! # Newer system calls
 //! A profile cannot allow what its author did not know, and programs probe for new system calls by
@@ -42,12 +46,18 @@ mod emit;
 pub mod explain;
 mod graph;
 pub mod interpret;
+mod precedence;
 mod rules;
 mod syscall;
-#[rustfmt::skip]
 mod table;
 mod tree;
 
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;
+
+use crate::linux::types::SockFilter;
 pub use arch::{Arch, X32_SYSCALL_BIT};
 pub use syscall::{Subcall, Syscall};
 
@@ -201,25 +211,11 @@ impl Default for Options {
     }
 }
 
-/// One instruction: `struct sock_filter` of linux/filter.h.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BpfInsn {
-    /// Operation.
-    pub code: u16,
-    /// Instructions to skip if a test is true.
-    pub jt: u8,
-    /// Instructions to skip if it is false.
-    pub jf: u8,
-    /// Operand.
-    pub k: u32,
-}
-
 /// A compiled profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// What seccomp(2) takes; at most [`MAX_INSNS`] instructions.
-    pub filter: Vec<BpfInsn>,
+    pub filter: Vec<SockFilter>,
     /// Names in the profile that no architecture knows: they were ignored, the caller may warn.
     pub unknown: Vec<String>,
     /// Whether a rule asks for [`Action::Notify`], so that the filter needs a listener.

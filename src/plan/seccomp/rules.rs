@@ -3,6 +3,7 @@
 //! step of `compile`, shared with `explain`. The meaning is described in the module's text.
 
 use super::arch::Arch;
+use super::precedence;
 use super::syscall::Syscall;
 use super::{Action, Condition, ENOSYS, Error, Op, Options, Profile, Rule};
 
@@ -140,6 +141,9 @@ pub(super) fn answer(profile: &Profile<'_>, uses: &[Use], arch: Arch) -> Answer 
             }
             clauses.push(clause);
         }
+    }
+    if clauses.iter().any(|c| c.action != clauses[0].action) {
+        precedence::sort(&mut clauses, arch);
     }
     Answer::First(clauses)
 }

@@ -62,7 +62,7 @@ pub(super) struct Forest<'g> {
 impl<'g> Forest<'g> {
     pub(super) fn new(graph: &'g mut Graph, default: Action, newer: Option<Action>) -> Forest<'g> {
         Forest {
-            // The kernel's own answer to a call that it cannot interpret.
+            // SCMP_FLTATR_ACT_BADARCH of libseccomp has this default, and runc leaves it there.
             wrong_arch: graph.verdict(Action::KillThread.verdict()),
             default: graph.verdict(default.verdict()),
             newer: newer.map(|a| graph.verdict(a.verdict())),
@@ -257,4 +257,76 @@ fn runs(list: &[Range], end: u32) -> Vec<Run> {
 
 fn close(list: &[Range], from: usize, to: usize, answer: Option<Id>) -> Run {
     Run { from, to, answer: answer.unwrap_or(list[to - 1].answer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(pairs: &[(u32, Id)]) -> Vec<Range> {
+        let mut list = Vec::new();
+        for &(first, answer) in pairs {
+            push(&mut list, first, answer);
+        }
+        list
+    }
+
+    fn shape(pairs: &[(u32, Id)]) -> Vec<(usize, usize, Id)> {
+        let runs = runs(&ranges(pairs), u32::MAX);
+        runs.iter().map(|r| (r.from, r.to, r.answer)).collect()
+    }
+
+    #[test]
+    fn neighbours_with_one_answer_are_one_range() {
+        let list = ranges(&[(0, 7), (1, 7), (2, 8), (3, 7), (9, 7)]);
+        let pairs: Vec<(u32, Id)> = list.iter().map(|r| (r.first, r.answer)).collect();
+        assert_eq!(pairs, [(0, 7), (2, 8), (3, 7)]);
+    }
+
+    #[test]
+    fn single_numbers_are_exceptions() {
+        assert_eq!(shape(&[(0, 7)]), [(0, 1, 7)]);
+        assert_eq!(shape(&[(0, 7), (5, 8), (6, 7)]), [(0, 3, 7)]);
+        // two numbers are a range of their own
+        assert_eq!(shape(&[(0, 7), (5, 8), (7, 7)]), [(0, 1, 7), (1, 2, 8), (2, 3, 7)]);
+        // what begins with exceptions takes the answer of the first range that is none
+        assert_eq!(shape(&[(0, 7), (1, 8), (2, 9), (3, 7)]), [(0, 4, 7)]);
+        assert_eq!(shape(&[(0, 7), (1, 8), (2, 9)]), [(0, 3, 9)]);
+    }
+
+    #[test]
+    fn a_run_has_few_exceptions() {
+        let pairs: Vec<(u32, Id)> = (0..20).map(|i| (i * 3 + i % 2, if i % 2 == 0 { 7 } else { 8 })).collect();
+        let singles: Vec<(u32, Id)> = (0..20).map(|i| (i / 2 * 4 + i % 2 * 3, 7 + i % 2)).collect();
+        for list in [pairs, singles] {
+            let list = ranges(&list);
+            let runs = runs(&list, u32::MAX);
+            assert!(runs.len() > 1);
+            assert_eq!(runs[0].from, 0);
+            assert_eq!(runs[runs.len() - 1].to, list.len());
+            for (i, run) in runs.iter().enumerate() {
+                assert!(i == 0 || runs[i - 1].to == run.from);
+                let others: Vec<usize> = (run.from..run.to).filter(|j| list[*j].answer != run.answer).collect();
+                assert!(others.len() <= EXCEPTIONS, "{run:?}");
+                assert!(others.iter().all(|j| list[j + 1].first == list[*j].first + 1), "{run:?}");
+            }
+        }
+    }
+
+    /// Where architectures agree, they share nodes.
+    #[test]
+    fn common_numbers_are_built_once() {
+        let mut graph = Graph::with_capacity(64);
+        let mut forest = Forest::new(&mut graph, Action::Allow, None);
+        let trap = forest.graph.verdict(Action::Trap.verdict());
+        let allow = forest.default;
+        let high = [(COMMON + 3, trap), (COMMON + 9, allow), (COMMON + 20, trap), (COMMON + 30, allow)];
+        let mut one = ranges(&[&[(0, allow), (5, trap), (10, allow)], &high[..]].concat());
+        let mut two = ranges(&[&[(0, trap), (50, allow)], &high[..]].concat());
+        forest.divide(&mut one, &[COMMON], u32::MAX);
+        let before = forest.graph.nodes().len();
+        forest.divide(&mut two, &[COMMON], u32::MAX);
+        // one test in the lower part, one for the division
+        assert_eq!(forest.graph.nodes().len() - before, 2);
+    }
 }
