@@ -11,6 +11,7 @@ pub mod cred;
 pub mod exe;
 pub mod fd;
 pub mod mount;
+pub mod netlink;
 pub mod pid;
 pub mod probe;
 pub mod proc;

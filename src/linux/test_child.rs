@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fd;
 
-/// Runs `test` in a forked child, which has one thread, and fails when it panics or dies. fork(2) of the C library is used here because
-/// the test harness has many threads: it leaves the child's allocator usable.
+/// Runs `test` in a forked child, which has one thread, and fails when it panics, dies, or takes two minutes. fork(2) of the C library is
+/// used here because the test harness has many threads: it leaves the child's allocator usable.
 pub(crate) fn in_child(test: impl FnOnce()) {
     show_panics_of_children();
     // SAFETY: the child runs on one thread with a usable allocator, and leaves by _exit only.
@@ -16,6 +16,8 @@ pub(crate) fn in_child(test: impl FnOnce()) {
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
         IN_CHILD.store(true, Ordering::Relaxed);
+        // SAFETY: no pointer.
+        unsafe { libc::alarm(120) };
         let code = if catch_unwind(AssertUnwindSafe(test)).is_ok() { 0 } else { 101 };
         super::clone::exit_now(code);
     }
