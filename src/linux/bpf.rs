@@ -228,7 +228,7 @@ mod tests {
     use crate::linux::clone::unshare;
     use crate::linux::fd::{self, OFlag, tests::Scratch};
     use crate::linux::mount::{move_mount, new_mount, set_propagation};
-    use crate::linux::test_child::in_child;
+    use crate::linux::test_child::{in_child, is_root};
     use crate::linux::types::{Namespaces, Propagation};
 
     /// `r0 = verdict; exit`
@@ -276,6 +276,9 @@ mod tests {
 
     #[test]
     fn the_verifier_is_quoted() {
+        if !is_root() {
+            return;
+        }
         let error = load_device_program("berth_test", &constant(1)[..1]).unwrap_err();
         assert!(error.errno == Errno::EINVAL && error.call.contains("insn_cnt=1}): "), "{error}");
         let scratch = Scratch::new();
@@ -285,6 +288,9 @@ mod tests {
 
     #[test]
     fn pins() {
+        if !is_root() {
+            return;
+        }
         let scratch = Scratch::new();
         in_child(|| {
             unshare(Namespaces::MOUNT).unwrap();

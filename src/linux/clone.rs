@@ -229,7 +229,7 @@ pub fn exit_now(code: i32) -> ! {
 mod tests {
     use super::*;
     use crate::linux::pid;
-    use crate::linux::test_child::in_child;
+    use crate::linux::test_child::{in_child, is_root};
 
     fn cstrings(strings: &[&str]) -> Vec<CString> {
         strings.iter().map(|s| CString::new(*s).unwrap()).collect()
@@ -237,6 +237,9 @@ mod tests {
 
     #[test]
     fn child_in_new_namespaces() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             assert_eq!(threads(), Some(1));
             let own = fd::stat(own_namespace(Namespaces::NET).unwrap()).unwrap();
@@ -297,6 +300,9 @@ mod tests {
 
     #[test]
     fn failure_reads_as_strace_prints() {
+        if !is_root() {
+            return;
+        }
         let file = std::fs::File::open("/").unwrap();
         let args = CloneArgs { namespaces: Namespaces::UTS, into_cgroup: Some(file.as_fd()), ..CloneArgs::default() };
         let error = clone3(&args).unwrap_err();
@@ -312,6 +318,9 @@ mod tests {
 
     #[test]
     fn enters_namespaces_by_pidfd() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             let before = own_namespace(Namespaces::UTS).unwrap();
             unshare(Namespaces::UTS | Namespaces::IPC).unwrap();

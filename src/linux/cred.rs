@@ -224,7 +224,7 @@ pub fn add_key_permissions(serial: i32, bits: u32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::linux::fd;
-    use crate::linux::test_child::in_child;
+    use crate::linux::test_child::{in_child, is_root};
 
     const CHOWN: CapSet = CapSet(1);
     const KILL: CapSet = CapSet(1 << 5);
@@ -237,6 +237,9 @@ mod tests {
 
     #[test]
     fn reduces_capabilities() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             let before = capget().unwrap();
             assert_eq!(format!("{:016x}", before.effective.0), status("CapEff:"));
@@ -258,6 +261,9 @@ mod tests {
 
     #[test]
     fn becomes_somebody_else() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             setgroups(&[7, 11]).unwrap();
             setresgid(1234).unwrap();
@@ -280,6 +286,9 @@ mod tests {
 
     #[test]
     fn switches() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             set_no_new_privileges().unwrap();
             assert_eq!(status("NoNewPrivs:"), "1");
@@ -297,6 +306,9 @@ mod tests {
 
     #[test]
     fn names_the_machine() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             crate::linux::clone::unshare(crate::linux::types::Namespaces::UTS).unwrap();
             sethostname("berth-host").unwrap();

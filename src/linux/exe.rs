@@ -120,7 +120,7 @@ mod tests {
     use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
     use crate::linux::cred;
     use crate::linux::fd::tests::Scratch;
-    use crate::linux::test_child::in_child;
+    use crate::linux::test_child::{in_child, is_root};
 
     /// Runs sleep(1) from `file` and tries to open its /proc/PID/exe for writing after it has ended.
     fn written_through_link(file: &OwnedFd) -> Errno {
@@ -148,6 +148,9 @@ mod tests {
 
     #[test]
     fn a_read_only_view_cannot_be_written_through() {
+        if !is_root() {
+            return;
+        }
         let scratch = Scratch::new();
         in_child(|| {
             let file = program(&scratch);
@@ -193,12 +196,18 @@ mod tests {
 
     #[test]
     fn runs_again_from_what_nobody_can_write() {
+        if !is_root() {
+            return;
+        }
         assert_eq!(second_life_says(|| ()), "view");
         assert_eq!(second_life_says(|| crate::linux::cred::setresuid(65534).unwrap()), "copy");
     }
 
     #[test]
     fn a_sealed_copy_can_be_made_by_anybody() {
+        if !is_root() {
+            return;
+        }
         let scratch = Scratch::new();
         in_child(|| {
             let file = program(&scratch);

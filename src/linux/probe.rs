@@ -3,7 +3,7 @@
 //! `container::host`, and by commands that only want to know who they are.
 
 use super::fd;
-use super::types::{CapSet, CgroupMode, KernelVersion};
+use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
 
 /// Largest file of /proc or /sys that is read here.
 const SMALL: usize = 1 << 16;
@@ -33,6 +33,11 @@ pub fn egid() -> u32 {
 pub fn in_initial_user_namespace() -> bool {
     let map = small("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Whether this kernel has this kind of namespace (time since Linux 5.6; others may be left out of a build).
+pub fn has_namespace(kind: Namespaces) -> bool {
+    fd::stat_path(format!("/proc/self/ns/{}", super::clone::namespace_file(kind))).is_ok()
 }
 
 /// Effective capabilities; capabilities(7).
@@ -111,6 +116,8 @@ mod tests {
     fn this_process_is_somebody() {
         assert_eq!(euid(), nix::unistd::geteuid().as_raw());
         assert!(last_capability() >= 40);
+        assert!(has_namespace(Namespaces::MOUNT) && has_namespace(Namespaces::TIME));
+        assert_eq!(capabilities(), crate::linux::cred::capget().map(|sets| sets.effective).unwrap_or_default());
         assert!(own_cgroup().starts_with('/'));
         assert!(program("sh").is_some());
         assert_eq!(program("no-such-program-anywhere"), None);

@@ -7,6 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fd;
 
+/// Whether a test that needs root can run; says so where it cannot.
+pub(crate) fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        let thread = std::thread::current();
+        let line = format!("skipped: {}: needs root\n", thread.name().unwrap_or("a test"));
+        let _ = fd::write_all(std::io::stderr(), line.as_bytes());
+    }
+    root
+}
+
 /// Runs `test` in a forked child, which has one thread, and fails when it panics, dies, or takes two minutes. fork(2) of the C library is
 /// used here because the test harness has many threads: it leaves the child's allocator usable.
 pub(crate) fn in_child(test: impl FnOnce()) {

@@ -118,7 +118,7 @@ fn set(fd: impl AsFd, modes: &Termios) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::test_child::in_child;
+    use crate::linux::test_child::{in_child, is_root};
     use crate::linux::{cred, mount};
     use nix::sys::termios::{LocalFlags, OutputFlags};
 
@@ -128,6 +128,9 @@ mod tests {
 
     #[test]
     fn a_terminal_of_a_new_instance() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             let terminal = open_terminal(devpts()).unwrap();
             assert_eq!(terminal.number, 0);
@@ -148,6 +151,9 @@ mod tests {
 
     #[test]
     fn raw_and_back() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             let terminal = open_terminal(devpts()).unwrap();
             let modes = |fd: &OwnedFd| {
@@ -163,6 +169,9 @@ mod tests {
 
     #[test]
     fn becomes_the_controlling_terminal() {
+        if !is_root() {
+            return;
+        }
         in_child(|| {
             let terminal = open_terminal(devpts()).unwrap();
             // The terminal's end is told to its session's leader: this test.
@@ -176,6 +185,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_ptmx() {
+        if !is_root() {
+            return;
+        }
         let scratch = crate::linux::fd::tests::Scratch::new();
         std::fs::write(scratch.path().join("ptmx"), "").unwrap();
         let error = open_terminal(scratch.dir()).unwrap_err();

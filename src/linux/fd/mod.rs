@@ -237,6 +237,7 @@ pub fn flock(fd: impl AsFd, exclusive: bool, wait: bool) -> Result<bool> {
 }
 
 /// fchownat(2) with AT_EMPTY_PATH: the owner of what the descriptor refers to, which may be O_PATH; a symbolic link itself.
+/// u32::MAX leaves an id as it is.
 pub fn fchown(fd: impl AsFd, uid: u32, gid: u32) -> Result<()> {
     // SAFETY: the path is a NUL-terminated constant.
     unsafe { syscall!(libc::SYS_fchownat, fd.as_fd().as_raw_fd(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) }

@@ -27,7 +27,7 @@ pub fn openat2(dir: impl AsFd, path: &str, flags: OFlag, mode: u32, resolve: Res
     let mut races = 0;
     let answer = loop {
         match nix::fcntl::openat2(dir.as_fd(), path, how) {
-            Err(Errno::EAGAIN) if races < RACES && !flags.contains(OFlag::O_NONBLOCK) => races += 1,
+            Err(Errno::EAGAIN) if races < RACES => races += 1,
             Err(Errno::EINTR) => {}
             other => break other,
         }

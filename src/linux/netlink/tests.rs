@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::linux::clone::{own_namespace, setns, unshare};
-use crate::linux::test_child::in_child;
+use crate::linux::test_child::{in_child, is_root};
 use crate::linux::types::Namespaces;
 
 const IFLA_LINKINFO: u16 = 18;
@@ -28,6 +28,9 @@ fn address(text: &str, prefix: u8) -> Address {
 
 #[test]
 fn brings_up_the_loopback_device() {
+    if !is_root() {
+        return;
+    }
     in_child(|| {
         unshare(Namespaces::NET).unwrap();
         let mut netlink = Netlink::open().unwrap();
@@ -44,6 +47,9 @@ fn brings_up_the_loopback_device() {
 
 #[test]
 fn adds_addresses_and_says_what_is_wrong() {
+    if !is_root() {
+        return;
+    }
     in_child(|| {
         unshare(Namespaces::NET).unwrap();
         let mut netlink = Netlink::open().unwrap();
@@ -77,6 +83,9 @@ fn adds_addresses_and_says_what_is_wrong() {
 
 #[test]
 fn moves_a_device() {
+    if !is_root() {
+        return;
+    }
     in_child(|| {
         unshare(Namespaces::NET).unwrap();
         let (here, mut netlink) = (own_namespace(Namespaces::NET).unwrap(), Netlink::open().unwrap());
