@@ -25,4 +25,5 @@ pub mod hooks;
 pub mod linux;
 pub mod plan;
 pub mod process;
+pub mod rootfs;
 pub mod spec;

@@ -97,7 +97,8 @@ fn one(context: &Context, mount: &spec::Mount, at: &str, mounts: &mut Mounts) ->
     let source = source(context, mount, &options, at, mounts)?;
     let mut planned = Mount {
         destination,
-        destination_nofollow: options.destination_nofollow || (proc == ProcRule::IsProc && !options.remount),
+        // What is on /proc, and what a remount changes, is named here and not chosen by a symbolic link of the image.
+        destination_nofollow: options.destination_nofollow || proc == ProcRule::IsProc || options.remount,
         source,
         attr: options.attr,
         attr_recursive: options.attr_recursive,

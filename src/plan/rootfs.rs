@@ -36,7 +36,7 @@ pub struct RootPlan {
     pub mounts: Vec<Step>,
     /// After the hooks: into the new root.
     pub pivot: Vec<Step>,
-    /// After the console and the sysctls: read-only and masked paths.
+    /// After the console and the sysctls: read-only and masked paths, and how the root propagates.
     pub hide: Vec<Step>,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -98,9 +98,8 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
         planned.steps.push(Step { op: Op::Directory(process.cwd.clone()), at: "process.cwd".to_string() });
     }
     let into = if context.request.no_pivot { Op::MoveRoot } else { Op::Pivot };
-    let mut pivot = vec![Step { op: into, at: String::new() }];
-    pivot.extend(propagation.after.map(|change| at_propagation(Op::RootPropagation(change))));
-    let hide = hide(context, root.readonly, &planned.steps);
+    let pivot = vec![Step { op: into, at: String::new() }];
+    let hide = hide(context, root.readonly, propagation, &planned.steps);
     Ok(RootPlan { trees: planned.trees, mounts: planned.steps, pivot, hide, warnings: planned.warnings })
 }
 
@@ -182,13 +181,14 @@ fn attach(context: &Context, path: &str, propagation: RootPropagation, planned: 
     } else {
         Tree::Path(path.to_string())
     };
-    let kind = propagation.host.unwrap_or(Propagation::Slave);
-    let propagation = PropagationChange { kind, recursive: true };
-    planned.steps.push(Step { op: Op::AttachRoot { source, path: path.to_string(), propagation }, at: at.to_string() });
+    let private_parent = propagation.host.is_none();
+    let propagation = PropagationChange { kind: propagation.host.unwrap_or(Propagation::Slave), recursive: true };
+    let op = Op::AttachRoot { source, path: path.to_string(), propagation, private_parent };
+    planned.steps.push(Step { op, at: at.to_string() });
 }
 
 /// The last steps: what the container shall not see or change.
-fn hide(context: &Context, readonly_root: bool, mounted: &[Step]) -> Vec<Step> {
+fn hide(context: &Context, readonly_root: bool, propagation: RootPropagation, mounted: &[Step]) -> Vec<Step> {
     let empty = Linux::default();
     let linux = context.spec.linux.as_ref().unwrap_or(&empty);
     let mut steps = Vec::new();
@@ -206,8 +206,10 @@ fn hide(context: &Context, readonly_root: bool, mounted: &[Step]) -> Vec<Step> {
     if readonly_root {
         steps.push(Step { op: Op::ReadonlyRoot, at: "root.readonly".to_string() });
     }
+    // After the read-only paths: from an unbindable mount they could not be made.
+    steps.extend(propagation.after.map(|change| at_propagation(Op::RootPropagation(change))));
     steps
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

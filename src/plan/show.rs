@@ -24,8 +24,9 @@ impl Display for Op {
             Op::LoopbackUp => write!(f, "bring up lo"),
             Op::OpenProc => write!(f, "open the host's /proc"),
             Op::Propagation(change) => write!(f, "make / {change}"),
-            Op::AttachRoot { source, path, propagation } => {
-                write!(f, "mount the root filesystem over {path}, {propagation}")?;
+            Op::AttachRoot { source, path, propagation, private_parent } => {
+                let parent = if *private_parent { ", on a mount that is made private" } else { "" };
+                write!(f, "mount the root filesystem over {path}, {propagation}{parent}")?;
                 if let Tree::FromRuntime(slot) = source { write!(f, ", from tree {slot}") } else { Ok(()) }
             }
             Op::Mount(mount) => mount.fmt(f),

@@ -55,6 +55,8 @@ pub enum Op {
         path: String,
         /// How the copy propagates until [`Op::RootPropagation`]: never shared, which pivot_root(2) refuses.
         propagation: PropagationChange,
+        /// The mount that the path lies in is shared with the host's and must stop being so, or the host would see the copy.
+        private_parent: bool,
     },
     /// Mount inside the root filesystem.
     Mount(Mount),

@@ -108,6 +108,11 @@ pub fn readlinkat(dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<OsString> {
     nix::fcntl::readlinkat(dir.as_fd(), leaf).call(|| format!("readlinkat({}, {})", call::fd(dir.as_fd()), text(leaf)))
 }
 
+/// readlinkat(2) of a symbolic link that is open itself (O_PATH|O_NOFOLLOW, or a copy of a mount of it).
+pub fn readlink_fd(link: impl AsFd) -> Result<OsString> {
+    nix::fcntl::readlinkat(link.as_fd(), "").call(|| format!("readlinkat({}, \"\")", call::fd(link.as_fd())))
+}
+
 /// readlink(2) of a path of the host.
 pub fn readlink(path: impl AsRef<OsStr>) -> Result<OsString> {
     let path = path.as_ref();

@@ -50,6 +50,18 @@ pub fn read_some(fd: impl AsFd, buffer: &mut [u8]) -> Result<usize> {
     retry(|| nix::unistd::read(fd.as_fd(), buffer)).call(|| format!("read({})", call::fd(fd.as_fd())))
 }
 
+/// Copies from where `from` stands to its end, to where `to` stands; without holding more than a piece of it.
+pub fn copy_contents(from: impl AsFd, to: impl AsFd) -> Result<()> {
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let count = read_some(from.as_fd(), &mut piece)?;
+        if count == 0 {
+            return Ok(());
+        }
+        write_all(to.as_fd(), &piece[..count])?;
+    }
+}
+
 /// Reads a regular file of the host by its path, at most `max` bytes; a FIFO or device is EINVAL and never waited for.
 pub fn read_file_bounded(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
     let fd = dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;

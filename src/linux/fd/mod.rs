@@ -7,6 +7,7 @@
 pub mod dir;
 pub mod file;
 mod root;
+pub mod xattr;
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,10 +16,11 @@ use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
     Entry, entries, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
-    readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
+    readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
 };
 pub use file::{
-    read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
+    copy_contents, read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at, write_file_atomic,
+    write_once,
 };
 pub use nix::fcntl::{OFlag, ResolveFlag};
 pub use root::{Root, openat2};

@@ -99,7 +99,8 @@ fn the_order_of_a_container() {
     let slave = PropagationChange { kind: Propagation::Slave, recursive: true };
     let path = "/bundle/rootfs".to_string();
     assert_eq!(plan.mounts[0].op, Op::Propagation(slave));
-    assert_eq!(plan.mounts[1].op, Op::AttachRoot { source: Tree::Path(path.clone()), path, propagation: slave });
+    let source = Tree::Path(path.clone());
+    assert_eq!(plan.mounts[1].op, Op::AttachRoot { source, path, propagation: slave, private_parent: false });
     assert_eq!((plan.mounts[2].at.as_str(), plan.mounts[3].at.as_str()), ("mounts[0]", "mounts[1]"));
     assert!(plan.mounts[4..10].iter().all(|step| matches!(step.op, Op::Node(_))));
     assert!(plan.mounts[10..16].iter().all(|step| matches!(step.op, Op::Link { .. })));
@@ -162,7 +163,7 @@ fn propagation_of_the_root() {
             |step| matches!(&step.op, Op::AttachRoot { propagation, .. } if propagation.kind == root && propagation.recursive),
         );
         assert!(attached, "{text}");
-        let last: Vec<&Op> = ops(&plan.pivot).into_iter().skip(1).collect();
+        let last: Vec<&Op> = ops(&plan.hide);
         let expected = after.map(|(kind, recursive)| Op::RootPropagation(PropagationChange { kind, recursive }));
         assert_eq!(last, expected.iter().collect::<Vec<_>>(), "{text}");
     }

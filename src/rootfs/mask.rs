@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Paths that the container shall not read, or not write (config-linux.md, "Masked Paths", "Readonly Paths"). After the pivot.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::RootFs;
+use crate::error::{Result, Told};
+use crate::linux::call;
+use crate::linux::fd;
+use crate::linux::mount::{self as sys, Change};
+use crate::linux::types::{Errno, MountAttr};
+
+/// One mount that is put over many places. The kernel copies attached mounts only (before Linux 6.15), so the first place gets the mount
+/// itself and the others a copy of it.
+pub(super) struct Cover {
+    mount: OwnedFd,
+    attached: bool,
+}
+
+impl Cover {
+    pub(super) fn new(mount: OwnedFd) -> Cover {
+        Cover { mount, attached: false }
+    }
+
+    pub(super) fn put(&mut self, onto: impl AsFd) -> call::Result<()> {
+        if self.attached {
+            return sys::move_mount(sys::clone_tree(&self.mount, false)?, onto);
+        }
+        sys::move_mount(&self.mount, onto)?;
+        self.attached = true;
+        Ok(())
+    }
+}
+
+/// An empty directory that stays so: a read-only tmpfs without room. Some kernels count the root directory twice.
+pub(super) fn empty_directory(label: Option<&str>) -> call::Result<OwnedFd> {
+    const ATTR: MountAttr = MountAttr::RDONLY.union(MountAttr::NOSUID).union(MountAttr::NODEV).union(MountAttr::NOEXEC);
+    let make = |inodes| {
+        let parameters =
+            [("source", Some("tmpfs")), ("nr_blocks", Some("1")), ("nr_inodes", Some(inodes)), ("mode", Some("755"))];
+        let label = label.map(|label| ("context", Some(label)));
+        sys::new_mount("tmpfs", parameters.into_iter().chain(label), ATTR.bits())
+    };
+    make("1").or_else(|_| make("2"))
+}
+
+/// A path that is not there needs no hiding.
+fn missing(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOENT | Errno::ENOTDIR)
+}
+
+impl RootFs {
+    /// Hides these paths: a directory under an empty one, anything else under the host's null device.
+    pub fn mask_paths(&mut self, paths: &[String], label: Option<&str>) -> Result<()> {
+        let mut empty: Option<Cover> = None;
+        for path in paths {
+            let what = || format!("cannot mask \"{path}\"");
+            let place = match self.root.open_path(path) {
+                Err(error) if missing(error.errno) => continue,
+                other => other.told(what)?,
+            };
+            if fd::stat(&place).told(what)?.is_dir() {
+                let cover = match empty.as_mut() {
+                    Some(cover) => cover,
+                    None => empty.insert(Cover::new(empty_directory(label).told(what)?)),
+                };
+                cover.put(&place).told(what)?;
+            } else {
+                let cover = match self.null.as_mut() {
+                    Some(cover) => cover,
+                    None => self.null.insert(Cover::new(super::host_null()?)),
+                };
+                cover.put(&place).told(what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is.
+    pub fn readonly_path(&self, path: &str) -> Result<()> {
+        let what = || format!("cannot make \"{path}\" read-only");
+        let place = match self.root.open_path(path) {
+            Err(error) if missing(error.errno) => return Ok(()),
+            other => other.told(what)?,
+        };
+        let copy = sys::clone_tree(&place, true).told(what)?;
+        sys::mount_setattr(&copy, true, &Change { set: MountAttr::RDONLY.bits(), ..Change::default() }).told(what)?;
+        sys::move_mount(&copy, &place).told(what)
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 3: the root filesystem, carried out in the container's process by `process::init`, one method for each step of the plan.
+//!
+//! | file       | what it does                                                                     |
+//! |------------|----------------------------------------------------------------------------------|
+//! | [`tree`]   | copies of host trees that the runtime takes before the clone, id-mapped or not    |
+//! | `target`   | the place of a mount: found or made inside the root, nowhere else                 |
+//! | `mount`    | a mount: made detached, given its attributes, then moved onto its place           |
+//! | `copy`     | `tmpcopyup`                                                                       |
+//! | `device`   | device nodes, links, directories                                                  |
+//! | `mask`     | masked and read-only paths                                                        |
+//! | `pivot`    | into the new root, and away from the old                                          |
+//!
+//! The image, and other containers through shared volumes, own what lies in the root filesystem and may change it at any time. So
+//! nothing here uses a path twice: a path is resolved inside [`Root`] to a descriptor, and the kernel gets descriptors only. What is put
+//! over the container's files comes from the host and is verified (CVE-2025-31133).
+
+mod copy;
+mod device;
+mod mask;
+mod mount;
+mod pivot;
+mod target;
+pub mod tree;
+
+use std::os::fd::OwnedFd;
+
+use nix::sys::stat::{Mode, umask};
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::call;
+use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
+use crate::linux::mount::{self as sys, Change, OpenTree};
+use crate::linux::types::{Errno, MountAttr, Propagation};
+use crate::plan::step::{PropagationChange, Tree};
+use mask::Cover;
+pub use tree::HostTrees;
+
+/// The root filesystem of the container under construction.
+pub struct RootFs {
+    root: Root,
+    /// The copies that the runtime took before the clone.
+    trees: HostTrees,
+    /// The host's /dev/null, to be put over files.
+    null: Option<Cover>,
+    /// Mounts that become read-only when everything in them is made.
+    readonly_last: Vec<OwnedFd>,
+}
+
+/// Sets how all mounts of this mount namespace propagate, from `/` on.
+pub fn propagation(change: PropagationChange) -> Result<()> {
+    sys::set_propagation("/", change.kind, change.recursive)
+        .told(|| "cannot set how the mounts of the new namespace propagate".into())
+}
+
+impl RootFs {
+    /// Makes a copy of the root filesystem's tree and attaches it at `path`. The umask is 022 from here on, whatever the caller's was.
+    pub fn attach(
+        source: &Tree,
+        path: &str,
+        propagation: PropagationChange,
+        private_parent: bool,
+        mut trees: HostTrees,
+    ) -> Result<RootFs> {
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        let what = || format!("cannot mount the root filesystem \"{path}\"");
+        let null = host_null()?;
+        let tree = match source {
+            Tree::Path(path) => sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE).told(what)?,
+            Tree::FromRuntime(slot) => trees.take(*slot)?,
+        };
+        if !fd::stat(&tree).told(what)?.is_dir() {
+            return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")));
+        }
+        let change = Change { propagation: Some(propagation.kind), ..Change::default() };
+        sys::mount_setattr(&tree, propagation.recursive, &change).told(what)?;
+        let place = match fd::open_dir_path(path) {
+            // The container's user need not reach the path, only the tree; it then lies over the host's root until the pivot.
+            Err(error) if error.errno == Errno::EACCES && matches!(source, Tree::FromRuntime(_)) => fd::open_dir_path("/"),
+            other => other,
+        }
+        .told(what)?;
+        refuse_host_root(&tree, path)?;
+        if private_parent {
+            make_private(&place).told(what)?;
+        }
+        sys::move_mount(&tree, &place).told(what)?;
+        Ok(RootFs { root: Root::from(tree), trees, null: Some(Cover::new(null)), readonly_last: Vec::new() })
+    }
+
+    /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
+    pub fn current() -> Result<RootFs> {
+        let root = Root::open("/").told(|| "cannot open the root directory".into())?;
+        Ok(RootFs { root, trees: HostTrees::default(), null: None, readonly_last: Vec::new() })
+    }
+
+    /// The directory that all paths of the container are opened in.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Makes the mounts that waited for it read-only.
+    pub fn readonly_mounts(&mut self) -> Result<()> {
+        for mount in self.readonly_last.drain(..) {
+            set_readonly(&mount).told(|| "cannot make a mount read-only".into())?;
+        }
+        Ok(())
+    }
+
+    /// Makes the root mount itself read-only.
+    pub fn readonly_root(&self) -> Result<()> {
+        set_readonly(&self.root).told(|| "cannot make the root filesystem read-only".into())
+    }
+
+    /// Sets how the container's root propagates.
+    pub fn root_propagation(&self, change: PropagationChange) -> Result<()> {
+        let kind = Change { propagation: Some(change.kind), ..Change::default() };
+        sys::mount_setattr(&self.root, change.recursive, &kind).told(|| "cannot set how the container's root propagates".into())
+    }
+}
+
+/// While it lives, what is made gets exactly the mode that is asked for.
+struct ExactModes(Mode);
+
+impl ExactModes {
+    fn begin() -> ExactModes {
+        ExactModes(umask(Mode::empty()))
+    }
+}
+
+impl Drop for ExactModes {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
+}
+
+fn set_readonly(mount: impl std::os::fd::AsFd) -> call::Result<()> {
+    sys::mount_setattr(mount, false, &Change { set: MountAttr::RDONLY.bits(), ..Change::default() })
+}
+
+/// A detached copy of the host's /dev/null, which is one: what an image has in its place must never be.
+fn host_null() -> Result<OwnedFd> {
+    let what = || "cannot open the host's /dev/null".to_string();
+    let null = sys::open_tree_path("/dev/null", OpenTree::CLONE | OpenTree::NOFOLLOW).told(what)?;
+    if !fd::stat(&null).told(what)?.is_char_device(1, 3) {
+        return Err(Error::new(Kind::Unsupported, "the host's /dev/null is not the null device (character device 1:3)"));
+    }
+    Ok(null)
+}
+
+/// A container in the host's own root could change everything that its mounts do not cover.
+fn refuse_host_root(tree: &OwnedFd, path: &str) -> Result<()> {
+    let what = || format!("cannot compare \"{path}\" with the host's root");
+    let same = fd::stat(tree).told(what)?.same_file(&fd::stat_path("/").told(what)?);
+    if same {
+        return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is the host's own root")));
+    }
+    Ok(())
+}
+
+/// Makes the mount that `place` lies in private: up to the root of that mount, which alone can be changed.
+fn make_private(place: &OwnedFd) -> call::Result<()> {
+    let mut at = fd::openat2(place, ".", OFlag::O_PATH, 0, ResolveFlag::empty())?;
+    while !fd::stat(&at)?.mount_root {
+        at = fd::openat2(&at, "..", OFlag::O_PATH, 0, ResolveFlag::empty())?;
+    }
+    sys::mount_setattr(&at, false, &Change { propagation: Some(Propagation::Private), ..Change::default() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One entry of `mounts[]`: made detached, where nobody can see it, given its attributes, then moved onto its place by descriptor.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::target::{self, Make};
+use super::{RootFs, copy};
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::call;
+use crate::linux::fd::{self, OFlag, Root};
+use crate::linux::mount::{self as sys, Change, OpenTree};
+use crate::linux::types::{Errno, MountAttr};
+use crate::plan::step::{AttrChange, Mount, ProcRule, Source, Tree};
+
+/// A new filesystem, as the plan describes it.
+struct New<'a> {
+    fstype: &'a str,
+    source: &'a str,
+    /// With `source` among them.
+    parameters: Vec<(&'a str, Option<&'a str>)>,
+}
+
+/// fsconfig(2) takes no longer value.
+const LONGEST_VALUE: usize = 255;
+
+/// What a tree of the host gets that stands in for a filesystem the kernel refused: the container shall not change the host through it.
+const FALLBACK: MountAttr = MountAttr::RDONLY.union(MountAttr::NOSUID).union(MountAttr::NODEV).union(MountAttr::NOEXEC);
+
+fn what(mount: &Mount) -> String {
+    let source = match &mount.source {
+        Source::New { fstype, .. } => format!("mount \"{fstype}\" at"),
+        Source::Bind { source, .. } => format!("mount \"{source}\" at"),
+        Source::CgroupSubtree { .. } => "mount the container's cgroup at".to_string(),
+        Source::Remount { .. } => "remount".to_string(),
+    };
+    format!("cannot {source} {}", mount.destination)
+}
+
+impl RootFs {
+    /// Mounts inside the root filesystem, or changes a mount there.
+    pub fn mount(&mut self, mount: &Mount) -> Result<()> {
+        match &mount.source {
+            Source::New { .. } => self.mount_new(mount),
+            Source::Bind { .. } => self.mount_bind(mount),
+            Source::CgroupSubtree { path } => {
+                let told = || what(mount);
+                let tree = sys::open_tree_path(path, OpenTree::CLONE).told(told)?;
+                set_attributes(&tree, mount)?;
+                let place = self.place(mount, Make::Directory)?;
+                self.put(tree, &place, mount)
+            }
+            Source::Remount { parameters } => self.remount(mount, parameters.as_deref()),
+        }
+    }
+
+    fn mount_new(&mut self, mount: &Mount) -> Result<()> {
+        let Source::New { fstype, source, parameters, mode_of_destination, copy_up, fallback } = &mount.source else {
+            return Ok(());
+        };
+        let told = || what(mount);
+        // A directory that is only made for the mount has no mode to give.
+        let gives_mode = *mode_of_destination && self.open_place(mount).is_ok();
+        let place = self.place(mount, Make::Directory)?;
+        let there = fd::stat(&place).told(told)?;
+        if !there.is_dir() {
+            let text = format!("{}: the destination is not an ordinary directory", what(mount));
+            return Err(Error::new(Kind::Config, text).hint("a symbolic link there would let the image choose the place"));
+        }
+        let mode = format!("{:o}", there.mode & 0o7777);
+        let mut new = New { fstype, source, parameters: vec![("source", Some(source.as_str()))] };
+        new.parameters.extend(gives_mode.then_some(("mode", Some(mode.as_str()))));
+        new.parameters.extend(parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
+        if new.parameters.iter().any(|(_, value)| value.is_some_and(|value| value.len() > LONGEST_VALUE)) {
+            return self.mount_classic(&new, &place, mount);
+        }
+        let made = match sys::new_mount(fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
+            Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match fallback {
+                Some(path) => host_instead(path).map_err(|_| refused(error, mount))?,
+                None => return Err(refused(error, mount)),
+            },
+            other => other.map_err(|error| refused(error, mount))?,
+        };
+        if *copy_up {
+            copy::copy_up(&place, &made).told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;
+        }
+        self.put(made, &place, mount)
+    }
+
+    /// mount(2), for parameters too long for fsconfig(2): the layers of an overlay.
+    fn mount_classic(&mut self, new: &New, place: &OwnedFd, mount: &Mount) -> Result<()> {
+        let told = || what(mount);
+        let mut flags = classic_flags(mount.attr);
+        let mut data: Vec<String> = Vec::new();
+        for (key, value) in new.parameters.iter().skip(1) {
+            match (superblock_flag(key), value) {
+                (Some(bit), None) => flags |= bit,
+                (None, None) => data.push((*key).to_string()),
+                (_, Some(value)) => data.push(format!("{key}={value}")),
+            }
+        }
+        sys::mount_classic(new.source, place, new.fstype, flags, &data.join(",")).told(told)?;
+        let made = self.open_place(mount).told(told)?;
+        self.after(made, mount)
+    }
+
+    fn mount_bind(&mut self, mount: &Mount) -> Result<()> {
+        let Source::Bind { tree, recursive, source_nofollow, copy_symlink, .. } = &mount.source else { return Ok(()) };
+        let told = || what(mount);
+        let tree = match tree {
+            Tree::FromRuntime(slot) => self.trees.take(*slot)?,
+            Tree::Path(path) => {
+                let mut flags = OpenTree::CLONE;
+                flags.set(OpenTree::RECURSIVE, *recursive);
+                flags.set(OpenTree::NOFOLLOW, *source_nofollow);
+                sys::open_tree_path(path, flags).map_err(|error| refused(error, mount))?
+            }
+        };
+        let source = fd::stat(&tree).told(told)?;
+        if *copy_symlink && source.is_symlink() {
+            return self.copy_symlink(&tree, mount);
+        }
+        if mount.proc == ProcRule::IsProc
+            && (fd::statfs(&tree).told(told)?.magic != fd::magic::PROC || source.ino != PROC_ROOT_INO)
+        {
+            return Err(Error::new(Kind::Config, format!("{}: it is not the root of a procfs", what(mount)))
+                .hint("labels and sysctls are written to /proc: only a procfs may be there"));
+        }
+        set_attributes(&tree, mount)?;
+        let place = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
+        if fd::stat(&place).told(told)?.is_dir() != source.is_dir() {
+            // As mount(2) says it; move_mount(2) would say EINVAL, which is about anything.
+            let call = call::CallError::new(format!("move_mount(\"{}\")", mount.destination), Errno::ENOTDIR);
+            let hint = "a directory can only be mounted on a directory, and a file on a file";
+            return Err(Error::from(call).doing(what(mount)).hint(hint));
+        }
+        self.put(tree, &place, mount)
+    }
+
+    /// `copy-symlink`: the link itself, made where nothing is or found as it should be.
+    fn copy_symlink(&self, link: &OwnedFd, mount: &Mount) -> Result<()> {
+        let told = || what(mount);
+        let target = fd::readlink_fd(link).told(told)?;
+        let (parent, leaf) = target::parent_or_make(&self.root, &mount.destination).told(told)?;
+        match fd::symlinkat(&target, &parent, leaf) {
+            Err(error) if error.errno == Errno::EEXIST => match fd::readlinkat(&parent, leaf) {
+                Ok(there) if there == target => Ok(()),
+                _ => Err(error).told(told),
+            },
+            other => other.told(told),
+        }
+    }
+
+    fn remount(&mut self, mount: &Mount, parameters: Option<&[(String, Option<String>)]>) -> Result<()> {
+        let told = || what(mount);
+        let place = self.open_place(mount).told(told)?;
+        self.check_proc(&place, mount)?;
+        if !fd::stat(&place).told(told)?.mount_root {
+            return Err(Error::new(Kind::Config, format!("{}: nothing is mounted there", what(mount))));
+        }
+        if let Some(parameters) = parameters {
+            let parameters = parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
+            sys::reconfigure(&place, parameters).map_err(|error| refused(error, mount))?;
+        }
+        set_attributes(&place, mount)?;
+        self.after(place, mount)
+    }
+
+    /// The place of a mount, made where nothing is.
+    fn place(&self, mount: &Mount, make: Make) -> Result<OwnedFd> {
+        let place =
+            target::open_or_make(&self.root, &mount.destination, make, !mount.destination_nofollow).told(|| what(mount))?;
+        self.check_proc(&place, mount)?;
+        Ok(place)
+    }
+
+    fn open_place(&self, mount: &Mount) -> call::Result<OwnedFd> {
+        if mount.destination_nofollow {
+            return self.root.open_path_nofollow(&mount.destination);
+        }
+        self.root.open_path(&mount.destination)
+    }
+
+    /// However the image leads there: the kernel's own files are not covered (CVE-2019-16884).
+    fn check_proc(&self, place: &OwnedFd, mount: &Mount) -> Result<()> {
+        if mount.proc == ProcRule::Outside && fd::statfs(place).told(|| what(mount))?.magic == fd::magic::PROC {
+            let remounts_proc =
+                matches!(mount.source, Source::Remount { .. }) && fd::stat(place).told(|| what(mount))?.ino == PROC_ROOT_INO;
+            if !remounts_proc {
+                return Err(Error::new(Kind::Config, format!("{}: the destination leads into /proc", what(mount))));
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, made: OwnedFd, place: &OwnedFd, mount: &Mount) -> Result<()> {
+        sys::move_mount(&made, place).told(|| what(mount))?;
+        self.after(made, mount)
+    }
+
+    /// What can be said of a mount only when it is in its place.
+    fn after(&mut self, made: OwnedFd, mount: &Mount) -> Result<()> {
+        for change in &mount.propagation {
+            let kind = Change { propagation: Some(change.kind), ..Change::default() };
+            sys::mount_setattr(&made, change.recursive, &kind)
+                .told(|| format!("cannot set how the mount at {} propagates", mount.destination))?;
+        }
+        let over_root = mount.destination.bytes().all(|byte| byte == b'/') && !matches!(mount.source, Source::Remount { .. });
+        if over_root {
+            // Everything that follows happens in what now covers the root.
+            let copy = fd::dup_from(&made, 3).told(|| what(mount))?;
+            self.root = Root::from(copy);
+        }
+        if mount.readonly_last {
+            self.readonly_last.push(made);
+        }
+        Ok(())
+    }
+}
+
+/// The inode number of every procfs's root.
+const PROC_ROOT_INO: u64 = 1;
+
+/// A read-only copy of a host tree, with all that is mounted below it.
+fn host_instead(path: &str) -> call::Result<OwnedFd> {
+    let tree = sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE)?;
+    sys::mount_setattr(&tree, true, &Change { set: FALLBACK.bits(), ..Change::default() })?;
+    Ok(tree)
+}
+
+/// Changes the attributes of a mount that is a copy, or that is there already; what is not named stays as it is.
+fn set_attributes(mount: impl AsFd, wanted: &Mount) -> Result<()> {
+    change(mount.as_fd(), false, wanted.attr).map_err(|error| locked(error, wanted))?;
+    change(mount.as_fd(), true, wanted.attr_recursive).map_err(|error| locked(error, wanted))
+}
+
+fn change(mount: impl AsFd, recursive: bool, attr: AttrChange) -> call::Result<()> {
+    if attr.is_empty() {
+        return Ok(());
+    }
+    let change = Change { set: attr.attr_set(), clear: attr.attr_clear(), ..Change::default() };
+    match sys::mount_setattr(mount.as_fd(), recursive, &change) {
+        // Clients say `rw` of every volume. Where a user namespace may not lift the host's `ro`, the volume stays read-only.
+        Err(error) if error.errno == Errno::EPERM && attr.clears(MountAttr::RDONLY) => {
+            let clear = change.clear & !MountAttr::RDONLY.bits();
+            sys::mount_setattr(mount.as_fd(), recursive, &Change { clear, ..change }).map_err(|_| error)
+        }
+        other => other,
+    }
+}
+
+fn locked(error: call::CallError, mount: &Mount) -> Error {
+    let errno = error.errno;
+    let told = Error::from(error).doing(what(mount));
+    match errno {
+        Errno::EPERM => told.hint("a user namespace may not lift the restrictions of a mount that is not its own"),
+        _ => told,
+    }
+}
+
+fn refused(error: call::CallError, mount: &Mount) -> Error {
+    let errno = error.errno;
+    let told = Error::from(error).doing(what(mount));
+    match (&mount.source, errno) {
+        (Source::New { fstype, .. }, Errno::ENODEV) => {
+            told.hint(format!("this kernel has no \"{fstype}\"; see /proc/filesystems"))
+        }
+        (Source::New { fstype, .. }, Errno::EPERM) if matches!(fstype.as_str(), "proc" | "sysfs") => told.hint(format!(
+            "a user namespace may mount {fstype} only where the outer one is seen whole, and with a {} namespace of its own",
+            if fstype == "proc" { "pid" } else { "network" }
+        )),
+        (Source::Bind { recursive: false, .. }, Errno::EINVAL) => {
+            told.hint("in a user namespace a tree with locked mounts below it can only be bound with rbind")
+        }
+        _ => told,
+    }
+}
+
+/// `MS_*` of mount(2) for mount attributes.
+fn classic_flags(attr: AttrChange) -> u64 {
+    const NAMES: [(u64, u64); 8] = [
+        (0x1, libc::MS_RDONLY),
+        (0x2, libc::MS_NOSUID),
+        (0x4, libc::MS_NODEV),
+        (0x8, libc::MS_NOEXEC),
+        (0x10, libc::MS_NOATIME),
+        (0x20, libc::MS_STRICTATIME),
+        (0x80, libc::MS_NODIRATIME),
+        (0x0020_0000, 256), // MS_NOSYMFOLLOW
+    ];
+    let set = attr.attr_set();
+    NAMES.iter().filter(|(bit, _)| set & bit != 0).fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// `MS_*` of mount(2) for the flags that fsconfig(2) takes by name.
+fn superblock_flag(name: &str) -> Option<u64> {
+    Some(match name {
+        "ro" => libc::MS_RDONLY,
+        "sync" => libc::MS_SYNCHRONOUS,
+        "dirsync" => libc::MS_DIRSYNC,
+        "mand" => libc::MS_MANDLOCK,
+        "lazytime" => libc::MS_LAZYTIME,
+        _ => return None,
+    })
+}
+
+/// The directory that a place is, open for reading.
+pub(super) fn readable(place: &OwnedFd) -> call::Result<OwnedFd> {
+    target::reopen_dir(place, OFlag::O_RDONLY)
+}

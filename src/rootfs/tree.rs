@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Copies of host trees, taken by the runtime before the clone: bind sources that the container's user may not reach, and those that
+//! are id-mapped, which only the owner of the filesystem may do (mount_setattr(2), "ID-mapped mounts"). Called by `container::create`,
+//! then by [`super::RootFs`] in the container's process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::call;
+use crate::linux::clone::{self, CloneArgs, Cloned};
+use crate::linux::fd;
+use crate::linux::mount::{self as sys, Change, OpenTree};
+use crate::linux::pid;
+use crate::linux::types::{Errno, IdRange, Namespaces, Propagation};
+use crate::plan::IdMap;
+
+/// The trees of a plan, each in its slot.
+#[derive(Debug, Default)]
+pub struct HostTrees {
+    slots: Vec<Option<OwnedFd>>,
+    /// The user namespaces of mappings seen so far: one is enough for all mounts with the same mappings.
+    id_maps: Vec<(IdMap, OwnedFd)>,
+}
+
+/// Which tree to copy, as [`crate::plan::ParentOp::OpenTree`] says.
+#[derive(Clone, Copy, Debug)]
+pub struct HostTree<'a> {
+    /// Path on the host.
+    pub path: &'a str,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// A symbolic link at the end of the path is itself what is copied.
+    pub nofollow: bool,
+    /// Id-mapped with these mappings.
+    pub id_map: Option<&'a IdMap>,
+    /// The mounts below it are id-mapped too.
+    pub id_map_recursive: bool,
+}
+
+impl HostTrees {
+    /// Opens a tree into `slot`: detached, and a slave of the host's.
+    pub fn open(&mut self, slot: usize, tree: HostTree<'_>) -> Result<()> {
+        let what = || format!("cannot open \"{}\" to mount it", tree.path);
+        let mut flags = OpenTree::CLONE;
+        flags.set(OpenTree::RECURSIVE, tree.recursive);
+        flags.set(OpenTree::NOFOLLOW, tree.nofollow);
+        let copy = sys::open_tree_path(tree.path, flags).told(what)?;
+        let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+        sys::mount_setattr(&copy, true, &slave).told(what)?;
+        if let Some(map) = tree.id_map {
+            let namespace = self.id_map_namespace(map)?;
+            let change = Change { user_namespace: Some(namespace.as_fd()), ..Change::default() };
+            sys::mount_setattr(&copy, tree.id_map_recursive, &change).map_err(|error| refused(error, tree.path))?;
+        }
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        self.slots[slot] = Some(copy);
+        Ok(())
+    }
+
+    /// Hands over the tree in `slot`, once.
+    pub(super) fn take(&mut self, slot: usize) -> Result<OwnedFd> {
+        let tree = self.slots.get_mut(slot).and_then(Option::take);
+        tree.ok_or_else(|| Error::new(Kind::Peer, format!("the runtime did not open tree {slot}")))
+    }
+
+    fn id_map_namespace(&mut self, map: &IdMap) -> Result<&OwnedFd> {
+        let index = match self.id_maps.iter().position(|(known, _)| known == map) {
+            Some(index) => index,
+            None => {
+                let namespace = user_namespace(map).told(|| "cannot make a user namespace for an id-mapped mount".into())?;
+                self.id_maps.push((map.clone(), namespace));
+                self.id_maps.len() - 1
+            }
+        };
+        Ok(&self.id_maps[index].1)
+    }
+}
+
+fn refused(error: call::CallError, path: &str) -> Error {
+    let errno = error.errno;
+    let told = Error::from(error).doing(format!("cannot id-map a mount of \"{path}\""));
+    match errno {
+        Errno::EINVAL => told.hint("its filesystem, or one below it, does not support id-mapped mounts on this kernel"),
+        Errno::EPERM => {
+            told.hint("the runtime does not own the filesystem (it is in a user namespace), or it is id-mapped already")
+        }
+        _ => told,
+    }
+}
+
+/// A user namespace with these mappings: made by a process that does nothing else, and kept by its descriptor alone.
+fn user_namespace(map: &IdMap) -> call::Result<OwnedFd> {
+    let (wait, go) = fd::pipe()?;
+    match clone::clone3(&CloneArgs { namespaces: Namespaces::USER, clear_handlers: true, ..CloneArgs::default() })? {
+        Cloned::Child => {
+            drop(go);
+            let _ = fd::read_bounded(&wait, 1); // Until the runtime closes its end, by will or by death.
+            clone::exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(wait);
+            let namespace = map_and_open(pid, map);
+            drop(go);
+            pid::wait(&pidfd)?;
+            namespace
+        }
+    }
+}
+
+fn map_and_open(pid: i32, map: &IdMap) -> call::Result<OwnedFd> {
+    let proc = fd::open_dir_path(format!("/proc/{pid}"))?;
+    if fd::statfs(&proc)?.magic != fd::magic::PROC {
+        return Err(call::CallError::new(format!("fstatfs(\"/proc/{pid}\"): not procfs"), Errno::EINVAL));
+    }
+    fd::write_at(&proc, "uid_map", lines(&map.uids).as_bytes())?;
+    fd::write_at(&proc, "gid_map", lines(&map.gids).as_bytes())?;
+    clone::open_namespace(format!("/proc/{pid}/ns/user"))
+}
+
+/// user_namespaces(7): one range to a line.
+fn lines(ranges: &[IdRange]) -> String {
+    ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+}
