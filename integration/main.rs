@@ -15,6 +15,7 @@
 // A failed `unwrap` is a failed test, with its place.
 #![allow(clippy::unwrap_used)]
 
+mod cgroup;
 mod descriptors;
 mod harness;
 mod hooks;
@@ -38,6 +39,7 @@ const GROUPS: &[Group] = &[
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
     Group { name: "terminal", tests: terminal::TESTS },
+    Group { name: "cgroup", tests: cgroup::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
 ];
 

@@ -31,6 +31,11 @@ impl Need {
     /// The kernel has time namespaces.
     pub const TIME_NAMESPACE: Need = Need::File("/proc/self/ns/time");
 
+    /// A controller of cgroup2, by a name that is not known at compile time.
+    pub fn controller(name: &str) -> Need {
+        Need::Controller(name.to_owned().leak())
+    }
+
     /// Why the host does not meet it; None when it does.
     pub fn missing(&self) -> Option<String> {
         let unless = |met: bool, reason: String| (!met).then_some(reason);
