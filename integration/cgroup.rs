@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::harness::look::{self, cgroup, cgroups_named, eventually};
+use crate::harness::look::{self, cgroup, eventually};
 use crate::harness::{Bundle, Call, Container, Need, Test, skip};
 use crate::test;
 
@@ -379,7 +379,7 @@ fn hybrid_limit_holds_or_is_refused() {
         if created.status.success() {
             let path = format!("/sys/fs/cgroup/{}", file.replace("{}", &bundle.id));
             let value = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-            assert!(asked[name]["limit"].to_string() == value.trim(), "{name} is {value}");
+            assert_eq!(value.trim(), asked[name]["limit"].to_string(), "{name}");
         } else {
             assert!(created.stderr.contains(name), "the message names the controller: {}", created.stderr);
         }

@@ -15,8 +15,10 @@
 // A failed `unwrap` is a failed test, with its place.
 #![allow(clippy::unwrap_used)]
 
+mod arguments;
 mod cgroup;
 mod descriptors;
+mod errors;
 mod harness;
 mod hooks;
 mod lifecycle;
@@ -24,7 +26,9 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod rootless;
 mod run;
+mod seccomp;
 mod terminal;
 
 use harness::run::{Group, main_with};
@@ -39,8 +43,12 @@ const GROUPS: &[Group] = &[
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
     Group { name: "terminal", tests: terminal::TESTS },
+    Group { name: "seccomp", tests: seccomp::TESTS },
     Group { name: "cgroup", tests: cgroup::TESTS },
+    Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
+    Group { name: "errors", tests: errors::TESTS },
+    Group { name: "arguments", tests: arguments::TESTS },
 ];
 
 fn main() {

@@ -18,6 +18,11 @@ use crate::harness::receive::Receiver;
 use crate::harness::{Bundle, Call, Container, Test, call};
 use crate::test;
 
+const SIZE_COMES_LATE: &[(&str, &str)] = &[
+    ("runc", "passes the first size on only when the program may have started"),
+    ("crun", "passes the first size on only when the program may have started"),
+];
+
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(console_socket_gets_the_master),
@@ -32,7 +37,7 @@ pub const TESTS: &[Test] = &[
     test!(runtime_lets_go_of_its_stdio),
     test!(run_detached_with_a_console_socket),
     test!(foreground_terminal),
-    test!(foreground_terminal_follows_the_size).differs(&[("crun", "passes the size on only after the program has started")]),
+    test!(foreground_terminal_follows_the_size).differs(SIZE_COMES_LATE),
     test!(foreground_terminal_is_put_back),
     test!(terminal_without_a_socket_is_refused),
     test!(socket_without_a_terminal_is_refused).differs(&[("crun", "ignores the socket")]),

@@ -190,13 +190,15 @@ impl Bundle {
         self.dir.join("stderr")
     }
 
-    /// Runs a call whose container inherits stdout and stderr, which are files: what they hold is returned.
+    /// Runs a call whose container inherits stdout and stderr, which are files: returns what it added to them.
     #[track_caller]
     pub fn output_of(&self, call: Call) -> Output {
+        let read = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let (stdout, stderr) = (read(self.stdout_file()).len(), read(self.stderr_file()).len());
         let mut child: Child = call.spawn_to(&self.stdout_file(), &self.stderr_file());
         let status = call::wait(&mut child);
-        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
-        let output = Output { status, stdout: read(self.stdout_file()), stderr: read(self.stderr_file()) };
+        let added = |path: PathBuf, before: usize| read(path)[before..].to_owned();
+        let output = Output { status, stdout: added(self.stdout_file(), stdout), stderr: added(self.stderr_file(), stderr) };
         eprintln!("  stdout: {:?}\n  stderr: {:?}", output.stdout, output.stderr);
         output
     }

@@ -63,14 +63,6 @@ impl Output {
         assert!(self.code() != 0, "unexpected success: stdout {:?} stderr {:?}", self.stdout, self.stderr);
         self.stderr
     }
-
-    /// Asserts a failure whose message contains `text`.
-    #[track_caller]
-    pub fn fails_with(self, text: &str) -> String {
-        let message = self.fails();
-        assert!(message.contains(text), "the message lacks {text:?}: {message:?}");
-        message
-    }
 }
 
 /// A call that is being prepared. Its environment is PATH alone, its stdin /dev/null.

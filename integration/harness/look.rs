@@ -22,8 +22,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 pub struct Mount {
     /// Its unique number.
     pub id: u64,
-    /// The directory of the file system that is its root.
-    pub root: String,
     /// Where it is mounted, as seen from the process's root.
     pub at: String,
     /// Per-mount options: ro, nosuid, …
@@ -53,7 +51,6 @@ pub fn parse_mounts(text: &str) -> Vec<Mount> {
         let list = |word: &str| word.split(',').map(str::to_owned).collect();
         Mount {
             id: words[0].parse().unwrap(),
-            root: words[3].to_owned(),
             at: words[4].to_owned(),
             options: list(words[5]),
             tags: words[6..dash].iter().map(|tag| (*tag).to_owned()).collect(),

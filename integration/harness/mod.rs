@@ -4,8 +4,6 @@
 //! Three processes for each test: the runner (`run`), which chooses and counts; a warden of its own (`warden`), which
 //! waits with a deadline and then looks for what was left behind; and the test's body, whose panic is its failure.
 
-#![allow(dead_code, unused_imports)] // not all groups of tests are there yet
-
 pub mod bundle;
 pub mod call;
 pub mod look;

@@ -4,7 +4,7 @@
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
@@ -26,10 +26,6 @@ impl Receiver {
 
     pub fn path(&self) -> &str {
         self.path.to_str().unwrap()
-    }
-
-    pub fn file(&self) -> &Path {
-        &self.path
     }
 
     /// Takes what has been sent: at least one byte of data with exactly one descriptor, in one message, then the end.

@@ -49,16 +49,21 @@ pub fn watch(name: &str, deadline: Duration) -> ! {
     let printable = |c: char| if c.is_control() { '?' } else { c };
     let line: String = message.trim().replace('\n', "; ").chars().map(printable).take(1000).collect();
     let _ = writeln!(std::io::stdout(), "{line}");
-    let _ = std::io::stdout().write_all(&fs::read(dir.join("log")).unwrap_or_default());
+    let _ = std::io::stdout().write_all(&fs::read(beside(&dir, "log")).unwrap_or_default());
     if outcome == FAILED {
         left.iter().for_each(|thing| println!("left behind: {thing}"));
     }
     exit(outcome)
 }
 
+/// A file of ours beside the test's folder, in which the test may put what it likes.
+pub fn beside(dir: &Path, extension: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{extension}", dir.display()))
+}
+
 /// Returns the body's outcome and its message.
 fn run_body(name: &str, dir: &Path, deadline: Duration) -> (i32, String) {
-    let log = fs::File::create(dir.join("log")).unwrap();
+    let log = fs::File::create(beside(dir, "log")).unwrap();
     let mut body = Command::new(std::env::current_exe().unwrap())
         .args(["--body", name])
         .env("BERTH_TEST_ID", format!("bt-{}-", std::process::id()))
@@ -68,7 +73,7 @@ fn run_body(name: &str, dir: &Path, deadline: Duration) -> (i32, String) {
         .stderr(log)
         .spawn()
         .unwrap();
-    let message = || fs::read_to_string(dir.join("message")).unwrap_or_default();
+    let message = || fs::read_to_string(beside(dir, "message")).unwrap_or_default();
     let pid = Pid::from_raw(i32::try_from(body.id()).unwrap());
     let start = Instant::now();
     let mut pause = Duration::from_micros(200);
@@ -136,7 +141,7 @@ fn left_state(root: &Path) -> Vec<String> {
     let mut left: Vec<String> =
         fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     if call::runtime_name().as_deref() == Some("crun") {
-        left.retain(|name| name != ".empty-directory" && name != ".empty-file"); // crun keeps these for all its containers
+        left.retain(|name| ![".empty-directory", ".empty-file", ".cache"].contains(&name.as_str())); // kept for all containers
     }
     left.iter().map(|name| format!("state {name}")).collect()
 }

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line as runc's callers write it, and the commands that only print.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::bundle::{folder, new_id, state_root};
+use crate::harness::{Bundle, Call, Test, call};
+use crate::test;
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(forms_of_a_flag),
+    test!(last_of_repeated_flags_wins),
+    test!(single_dash_long_flags).differs(&[("crun", "knows double dashes only")]),
+    test!(flags_after_the_id).differs(&[("crun", "knows flags before the id only")]),
+    test!(ignored_flags).differs(&[("crun", "has no --criu")]),
+    test!(unknown_flags_and_commands),
+    test!(wrong_number_of_arguments),
+    test!(help),
+    test!(version),
+    test!(features),
+    test!(spec_writes_a_configuration_that_runs),
+    test!(spec_does_not_overwrite),
+    test!(list_of_a_missing_root).differs(&[("crun", "makes the directory")]),
+    test!(debug_does_not_disturb),
+];
+
+fn forms_of_a_flag() {
+    let root = state_root();
+    let root = root.to_str().unwrap();
+    let bundle = Bundle::new();
+    bundle.save();
+    let container = bundle.container();
+    let log = format!("--log={}/log", bundle.path());
+    let words =
+        [&format!("--root={root}"), &log, "--log-format=json", "create", &format!("--bundle={}", bundle.path()), &bundle.id];
+    bundle.output_of(Call::bare(&words)).ok();
+    Call::bare(&[&format!("--root={root}"), "delete", "-f", &bundle.id]).output().ok();
+    bundle.output_of(Call::new(&["create", "-b", bundle.path(), &bundle.id])).ok();
+    assert_eq!(container.status(), "created");
+}
+
+fn last_of_repeated_flags_wins() {
+    let container = Bundle::new().create();
+    let root = state_root();
+    let root = root.to_str().unwrap();
+    let words = [
+        "--root",
+        "/not/there",
+        "--log-format=text",
+        "--log-format=json",
+        "--debug",
+        "--debug",
+        "--root",
+        root,
+        "state",
+        &container.id,
+    ];
+    let state: Value = serde_json::from_str(&Call::bare(&words).output().ok()).unwrap();
+    assert_eq!(state["status"], "created");
+    Call::new(&["delete", "--force", "--force", &container.id]).output().ok();
+}
+
+fn single_dash_long_flags() {
+    let root = state_root();
+    let bundle = Bundle::new();
+    bundle.save();
+    let container = bundle.container();
+    let pid_file = folder().join("pid");
+    let words = [
+        "-root",
+        root.to_str().unwrap(),
+        "create",
+        "-bundle",
+        bundle.path(),
+        "-pid-file",
+        pid_file.to_str().unwrap(),
+        &bundle.id,
+    ];
+    bundle.output_of(Call::bare(&words)).ok();
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), container.pid().to_string());
+}
+
+fn flags_after_the_id() {
+    let container = Bundle::new().run_detached();
+    Call::new(&["delete", &container.id, "--force"]).output().ok();
+    container.call(&["state"]).output().fails();
+    let bundle = Bundle::new();
+    bundle.save();
+    let container = bundle.container();
+    bundle.output_of(Call::new(&["create", &bundle.id, "--bundle", bundle.path()])).ok();
+    assert_eq!(container.status(), "created");
+}
+
+fn ignored_flags() {
+    let container = Bundle::new().run_detached();
+    Call::new(&["kill", "--all", &container.id, "CONT"]).output().ok();
+    Call::new(&["kill", "-a", &container.id, "CONT"]).output().ok();
+    for global in [&["--rootless=false"][..], &["--rootless", "auto"], &["--criu", "/bin/criu"]] {
+        Call::new(&[global, &["state", &container.id]].concat()).output().ok();
+    }
+    let bundle = Bundle::args(&["/bin/true"]);
+    bundle.run_call(&["--no-subreaper"]).output().ok();
+}
+
+fn unknown_flags_and_commands() {
+    Call::new(&["state", "--no-such-flag", &new_id()]).output().fails();
+    Call::new(&["--no-such-flag", "list"]).output().fails();
+    Call::new(&["nosuchcommand"]).output().fails();
+}
+
+fn wrong_number_of_arguments() {
+    let bundle = Bundle::new();
+    bundle.save();
+    for command in ["create", "run", "start", "state", "delete", "kill"] {
+        Call::new(&[command]).dir(&bundle.dir).output().fails();
+    }
+    let (one, two) = (new_id(), new_id());
+    for command in ["create", "run", "start", "state"] {
+        bundle.output_of(Call::new(&[command, &one, &two]).dir(&bundle.dir)).fails();
+    }
+}
+
+fn help() {
+    let output = Call::bare(&["--help"]).output().ok();
+    for command in ["create", "run", "start", "state", "kill", "delete", "list"] {
+        assert!(output.contains(command), "--help names {command}");
+        Call::bare(&[command, "--help"]).output().ok();
+    }
+}
+
+/// Callers split these lines: `NAME version X`, `commit: …`, `spec: X`.
+fn version() {
+    for flag in ["--version", "-v"] {
+        let output = Call::bare(&[flag]).output();
+        assert_eq!(output.stderr, "");
+        let text = output.ok();
+        let lines: Vec<&str> = text.lines().collect();
+        let words: Vec<&str> = lines[0].split(' ').collect();
+        assert_eq!((words.len(), words[1]), (3, "version"), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("commit: ")), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("spec: 1.")), "{text}");
+    }
+}
+
+/// CRI-O decodes stdout and stderr together.
+fn features() {
+    let output = Call::bare(&["features"]).no_env().output();
+    assert_eq!(output.stderr, "");
+    let features: Value = serde_json::from_str(&output.ok()).unwrap();
+    for name in ["ociVersionMin", "ociVersionMax"] {
+        assert!(features[name].as_str().unwrap().starts_with("1."), "{features}");
+    }
+    let has = |list: &Value, item: &str| list.as_array().unwrap().iter().any(|value| value == item);
+    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+        assert!(has(&features["hooks"], hook), "hook {hook}");
+    }
+    for option in ["ro", "rro", "nosuid", "rbind", "rprivate", "tmpcopyup"] {
+        assert!(has(&features["mountOptions"], option), "mount option {option}");
+    }
+    for namespace in ["pid", "network", "mount", "ipc", "uts", "user", "cgroup"] {
+        assert!(has(&features["linux"]["namespaces"], namespace), "namespace {namespace}");
+    }
+    assert!(has(&features["linux"]["capabilities"], "CAP_NET_ADMIN"));
+    assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+}
+
+/// The example is a whole configuration: with a rootfs and without its terminal it runs.
+fn spec_writes_a_configuration_that_runs() {
+    let mut bundle = Bundle::new();
+    Call::bare(&["spec"]).dir(&bundle.dir).output().ok();
+    let text = fs::read_to_string(bundle.dir.join("config.json")).unwrap();
+    bundle.config = serde_json::from_str(&text).unwrap();
+    assert_eq!(bundle.config["process"]["terminal"], true);
+    bundle.set("/process/terminal", false.into()).set("/process/args", serde_json::json!(["/bin/echo", "hello"]));
+    assert_eq!(bundle.print(), "hello\n");
+    Call::bare(&["spec", "--bundle", folder().to_str().unwrap()]).output().ok();
+    assert!(folder().join("config.json").exists());
+}
+
+fn spec_does_not_overwrite() {
+    let file = folder().join("config.json");
+    fs::write(&file, "mine").unwrap();
+    Call::bare(&["spec"]).dir(&folder()).output().fails();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+fn list_of_a_missing_root() {
+    let missing = folder().join("missing");
+    Call::bare(&["--root", missing.to_str().unwrap(), "list"]).output().fails();
+    assert!(!missing.exists());
+}
+
+fn debug_does_not_disturb() {
+    let bundle = Bundle::sh("echo hello");
+    bundle.save();
+    let output = Call::new(&["--debug", "run", "--bundle", bundle.path(), &bundle.id]).output();
+    assert_eq!(output.ok(), "hello\n");
+    assert!(call::runtime().exists());
+}
