@@ -122,6 +122,14 @@ pub fn ignore(signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// rt_sigaction(2): the signal has its default effect from now on.
+pub fn set_default(signal: i32) -> Result<()> {
+    // SAFETY: SIG_DFL is no function of ours.
+    Errno::result(unsafe { libc::signal(signal, libc::SIG_DFL) as isize })
+        .call(|| format!("rt_sigaction({}, SIG_DFL)", name(signal)))?;
+    Ok(())
+}
+
 /// signalfd4(2): reports these signals, which must be blocked first.
 pub fn signalfd(set: Set) -> Result<OwnedFd> {
     // SAFETY: the set is the kernel's 8 bytes and lives until the call returns.

@@ -163,15 +163,14 @@ fn person(
     let Some(process) = &spec.process else { return Ok(Vec::new()) };
     let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
     steps.extend(kernel_attributes(spec)?);
-    if !process.terminal {
-        steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
-    }
+    steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
     let sets = process::capabilities(process.capabilities.as_ref(), host, namespaces.other_user_namespace(), warnings);
     let keep_admin = filtered && !process.no_new_privileges;
     let identity = process::identity(process, sets, namespaces, keep_admin).map_err(|problem| vec![problem])?;
-    steps.push(own(Op::Identity(identity), "process.user"));
+    // As user 0, who may enter what the program's user may not, and make it; where it may not, the step tries again after the next.
     steps.push(own(Op::WorkingDirectory(working_directory(process)), "process.cwd"));
+    steps.push(own(Op::Identity(identity), "process.user"));
     steps.push(own(Op::FindProgram, "process.args[0]"));
     if process.no_new_privileges {
         steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));

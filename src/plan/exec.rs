@@ -103,9 +103,7 @@ fn person(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Step>, Vec<Problem>> {
     let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
-    if !process.terminal {
-        steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
-    }
+    steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
     let other_user_namespace = entered.namespaces.contains(Namespaces::USER);
     let sets = process::capabilities(process.capabilities.as_ref(), host, other_user_namespace, warnings);
@@ -113,9 +111,10 @@ fn person(
     namespaces.spawn.deny_setgroups = entered.deny_setgroups;
     let keep_admin = seccomp.is_some() && !process.no_new_privileges;
     let identity = process::identity(process, sets, &namespaces, keep_admin).map_err(|problem| vec![problem])?;
-    steps.push(own(Op::Identity(identity), "process.user"));
     let cwd = if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() };
+    // As user 0, who may enter what the program's user may not; where it may not, the step tries again after the next.
     steps.push(own(Op::WorkingDirectory(cwd), "process.cwd"));
+    steps.push(own(Op::Identity(identity), "process.user"));
     steps.push(own(Op::FindProgram, "process.args[0]"));
     if process.no_new_privileges {
         steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));

@@ -77,7 +77,11 @@ fn what_must_come_first_comes_first() {
             identity,
             "root's work first",
         );
-        before(identity, child(&|op| matches!(op, Op::WorkingDirectory(_))), "the working directory is entered as the user");
+        before(
+            child(&|op| matches!(op, Op::WorkingDirectory(_))),
+            identity,
+            "the working directory is made while that is permitted",
+        );
         before(
             child(&|op| matches!(op, Op::CloseDescriptors { .. })),
             child(&|op| *op == Op::Ready),

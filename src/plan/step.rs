@@ -147,7 +147,7 @@ pub enum Op {
     ApparmorProfile(String),
     /// The SELinux label that execve(2) will enter.
     SelinuxLabel(String),
-    /// Give the standard streams to the container's user, as `chown $uid` would; fchown(2).
+    /// Give the standard streams, a terminal among them, to the process's user; fchown(2). A /dev/null becomes the container's own.
     OwnStdio {
         /// The process's user.
         uid: u32,
@@ -156,7 +156,8 @@ pub enum Op {
     Umask(u32),
     /// Everything that makes up who the process is: bounding set, groups, ids, capabilities.
     Identity(Identity),
-    /// Change into the working directory, made where it is missing, and prove that it is inside the container.
+    /// Change into the working directory, made where it is missing, and prove that it is inside the container. Where that is not
+    /// permitted before [`Op::Identity`], it is tried again after it.
     WorkingDirectory(String),
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,

@@ -5,12 +5,21 @@
 //! |---------------|------------------|---------------------------------------------------------------------------|
 //! | [`sync`]      | both             | what the two say to each other                                            |
 //! | [`gate`]      | both, and start  | where a created container waits                                           |
+//! | [`spawn`]     | the runtime's    | makes the process, talks to it, is rid of it when anything fails          |
+//! | [`idmap`]     | the runtime's    | maps the ids of its user namespace                                        |
+//! | [`exec`]      | the runtime's    | makes one more process in a container that runs                           |
 //! | [`init`]      | the container's  | carries out `plan.child`, from clone3(2) to execve(2)                     |
 //! | [`forward`]   | the runtime's    | stays in the foreground: signals, terminal, exit status                   |
 //! | [`auxiliary`] | either           | runs hooks and other programs on the side                                 |
 
 pub mod auxiliary;
+pub mod exec;
 pub mod forward;
 pub mod gate;
+pub mod idmap;
 pub mod init;
+pub mod spawn;
 pub mod sync;
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,12 @@ impl HostTrees {
         Ok(())
     }
 
+    /// The numbers of all descriptors in here, for the new process to keep until it drops them.
+    pub fn fds(&self) -> Vec<std::os::fd::RawFd> {
+        let namespaces = self.id_maps.iter().map(|(_, namespace)| namespace);
+        self.slots.iter().flatten().chain(namespaces).map(std::os::fd::AsRawFd::as_raw_fd).collect()
+    }
+
     /// Hands over the tree in `slot`, once.
     pub(super) fn take(&mut self, slot: usize) -> Result<OwnedFd> {
         let tree = self.slots.get_mut(slot).and_then(Option::take);

@@ -279,6 +279,31 @@ pub fn close_range(first: u32, mark_only: bool) -> Result<()> {
     Ok(())
 }
 
+/// close_range(2) of every descriptor from `first` on but these: for a new process, which owns none of what its parent had open.
+pub fn close_all_but(first: RawFd, mut keep: Vec<RawFd>) -> Result<()> {
+    keep.retain(|fd| *fd >= first);
+    keep.sort_unstable();
+    let mut from = i64::from(first);
+    for kept in keep.iter().map(|fd| i64::from(*fd)).chain([i64::from(u32::MAX) + 1]) {
+        if from < kept {
+            // SAFETY: no pointer; that descriptors vanish is the caller's explicit wish.
+            unsafe { syscall!(libc::SYS_close_range, from, kept - 1, 0) }
+                .call(|| format!("close_range({from}, {}, 0)", kept - 1))?;
+        }
+        from = kept + 1;
+    }
+    Ok(())
+}
+
+/// Takes the close-on-exec mark off `count` descriptors from `first` on, which the program to be executed shall inherit.
+pub fn pass_on(first: RawFd, count: u32) -> Result<()> {
+    for fd in (first..).take(count as usize) {
+        // SAFETY: F_SETFD takes no pointer, and concerns no other process.
+        Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).call(|| format!("fcntl({fd}, F_SETFD, 0)"))?;
+    }
+    Ok(())
+}
+
 /// dup3(2) onto a fixed number, which the exec'd program shall find: `to` is *not* close-on-exec. Where `fd` is `to` already, only its
 /// close-on-exec mark is taken off.
 pub fn dup_onto(fd: impl AsFd, to: RawFd) -> Result<()> {

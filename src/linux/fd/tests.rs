@@ -216,3 +216,25 @@ fn seals_memory() {
     assert_eq!(write_all(&fd, b"more").unwrap_err().errno, Errno::EPERM);
     assert_eq!(seal(&fd).unwrap_err().errno, Errno::EPERM);
 }
+
+#[test]
+fn closes_all_but_some_and_passes_on_others() {
+    crate::linux::test_child::in_child(|| {
+        let null = open("/dev/null", OFlag::O_RDONLY).unwrap();
+        for number in [100, 101, 102, 150, 200] {
+            dup_onto(&null, number).unwrap();
+            // SAFETY: no pointer.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+        close_all_but(101, vec![200, 150, 5]).unwrap();
+        let open: Vec<RawFd> = [100, 101, 102, 150, 200].into_iter().filter(|fd| is_open(*fd)).collect();
+        assert_eq!(open, [100, 150, 200]);
+        pass_on(150, 1).unwrap();
+        assert_eq!(pass_on(150, 2).unwrap_err().call, "fcntl(151, F_SETFD, 0)");
+        // SAFETY: no pointer.
+        let marks = [150, 200].map(|fd| unsafe { libc::fcntl(fd, libc::F_GETFD) });
+        assert_eq!(marks, [0, libc::FD_CLOEXEC]);
+        close_all_but(100, vec![]).unwrap();
+        assert!(!is_open(100) && !is_open(200) && is_open(0));
+    });
+}

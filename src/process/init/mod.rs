@@ -1,6 +1,424 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The container's process, from clone3(2) to execve(2).
+//! The container's process, from clone3(2) to execve(2): it carries out the plan's steps, one after the other.
+//!
+//! Called by [`crate::process::spawn`] in the new process, and never returns: after [`run`] there is the container's program, or nothing.
+//! So nothing of the runtime's own work, and none of its destructors, can happen twice. Whatever fails is told to the runtime
+//! ([`crate::process::sync`]), or after the start gate to `start` ([`crate::process::gate`]), with the number of its step.
+//!
+//! | file          | which steps                                                                       |
+//! |---------------|-----------------------------------------------------------------------------------|
+//! | [`namespaces`]| entering and making namespaces, keyring, kernel parameters                         |
+//! | [`stdio`]     | standard streams and the terminal                                                 |
+//! | [`identity`]  | user, groups, capabilities                                                        |
+//! | [`program`]   | finding the program, explaining why it cannot be executed                          |
+//! | [`home`]      | HOME from the image's passwd                                                      |
+//! | [`last`]      | descriptors, working directory, seccomp, execve(2)                                |
+//! | `crate::rootfs` | everything about the root filesystem                                            |
 
 pub mod home;
 pub mod identity;
+pub mod last;
+pub mod namespaces;
 pub mod program;
+pub mod stdio;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::hooks::{self, HookState};
+use crate::linux::clone::exit_now;
+use crate::linux::proc::Procfs;
+use crate::linux::types::{Errno, Namespaces};
+use crate::linux::{cred, mount, netlink, pid, sched};
+use crate::plan::step::{Identity, Op, Step};
+use crate::plan::{Exec, Hooks};
+use crate::process::gate::Gate;
+use crate::process::sync::{Channel, ToChild, ToParent};
+use crate::rootfs::{self, HostTrees, RootFs};
+
+/// What the process does: a part of the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'a> {
+    /// The steps.
+    pub steps: &'a [Step],
+    /// The hooks of the steps that run hooks.
+    pub hooks: &'a Hooks,
+    /// The program.
+    pub exec: &'a Exec,
+    /// What hooks and the seccomp listener are told; status and pid are filled in here.
+    pub state: &'a HookState,
+}
+
+/// What the runtime made for the process before the clone.
+#[derive(Debug, Default)]
+pub struct InitContext {
+    /// Copies of host trees ([`crate::plan::ParentOp::OpenTree`]).
+    pub trees: HostTrees,
+    /// The namespaces to be joined, in the order of the step (or of the shape) that joins them.
+    pub namespaces: Vec<OwnedFd>,
+    /// The connected console socket.
+    pub console_socket: Option<OwnedFd>,
+    /// The start gate, for create.
+    pub gate: Option<Gate>,
+    /// The connected socket for the seccomp listener.
+    pub listener: Option<OwnedFd>,
+    /// For exec: the container's first process, and its namespaces that this one enters before all steps.
+    pub enter: Option<(OwnedFd, Namespaces)>,
+}
+
+impl InitContext {
+    /// The descriptors that the process must keep until it uses them.
+    fn fds(&self) -> Vec<RawFd> {
+        let mut fds = self.trees.fds();
+        let entered = self.enter.iter().map(|(process, _)| process);
+        let own =
+            self.namespaces.iter().chain(&self.console_socket).chain(&self.listener).chain(entered).map(|fd| fd.as_raw_fd());
+        fds.extend(own.chain(self.gate.iter().flat_map(|gate| gate.fds().map(|fd| fd.as_raw_fd()))));
+        fds
+    }
+}
+
+/// Carries out the steps. Does not return: in the end there is the program, or the runtime knows why not.
+pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
+    let mut init = Init::new(work, context, channel);
+    if let Err(error) = init.begin() {
+        init.fail(error, None);
+        exit_now(1);
+    }
+    for (index, step) in work.steps.iter().enumerate() {
+        if let Err(error) = init.step(&step.op) {
+            init.fail(error.clone(), Some(index));
+            // Looking for an explanation may end the process, where a seccomp filter does not like it: the error itself is told by now.
+            if let Some(hint) = init.explain() {
+                init.fail(error.hint(hint), Some(index));
+            }
+            exit_now(1);
+        }
+    }
+    // Every plan ends with execve(2), which does not return.
+    init.fail(Error::new(Kind::Program, "the container has no program to run"), None);
+    exit_now(1)
+}
+
+/// The state of the process between its steps.
+struct Init<'a> {
+    work: &'a Work<'a>,
+    trees: HostTrees,
+    joins: Vec<OwnedFd>,
+    console: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+    enter: Option<(OwnedFd, Namespaces)>,
+    /// It is one more process of a container that runs.
+    joining: bool,
+    /// Descriptors that were given to it, to be kept when the runtime's others are closed.
+    given: Vec<RawFd>,
+    /// The runtime; none after the start gate.
+    channel: Option<Channel>,
+    gate: Option<Gate>,
+    /// It dies with the runtime.
+    bound: bool,
+    proc: Option<Procfs>,
+    rootfs: Option<RootFs>,
+    /// A working directory that user 0 could not enter, to be tried again as the program's user.
+    directory: Option<String>,
+    /// Who it has become.
+    identity: Option<Identity>,
+    /// Its own pid as the runtime sees it.
+    pid: i32,
+    last: last::Last,
+}
+
+impl<'a> Init<'a> {
+    fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
+        let given = context.fds();
+        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter } = context;
+        Init {
+            work,
+            trees,
+            joins,
+            console,
+            listener,
+            joining: enter.is_some(),
+            enter,
+            given,
+            channel: Some(channel),
+            gate,
+            bound: true,
+            proc: None,
+            rootfs: None,
+            directory: None,
+            identity: None,
+            pid: 0,
+            last: last::Last::default(),
+        }
+    }
+
+    /// First of all: nothing of the runtime stays open here, and the process dies when the runtime does.
+    fn begin(&mut self) -> Result<()> {
+        let mut keep = std::mem::take(&mut self.given);
+        keep.extend(self.channel.iter().map(|channel| channel.as_fd().as_raw_fd()));
+        last::close_descriptors(self.work.exec.inherited_fds, keep)?;
+        self.die_with_runtime()?;
+        // It may have died before: then there will be no signal, but the channel has ended.
+        match &self.channel {
+            Some(channel) if channel.closed().told(|| "cannot see whether the runtime lives".into())? => exit_now(1),
+            _ => {}
+        }
+        match self.enter.take() {
+            Some((process, kinds)) => self.enter_container(&process, kinds),
+            None => Ok(()),
+        }
+    }
+
+    /// For exec: enters the container, all at once. The runtime has made this process undumpable (CVE-2016-9962).
+    fn enter_container(&mut self, process: &OwnedFd, kinds: Namespaces) -> Result<()> {
+        self.open_proc()?;
+        namespaces::enter(process, kinds)?;
+        self.die_with_runtime()
+    }
+
+    /// (Again) asks to be killed when the runtime dies; a change of ids takes it back (prctl(2)).
+    fn die_with_runtime(&self) -> Result<()> {
+        let signal = if self.bound { libc::SIGKILL } else { return Ok(()) };
+        pid::set_parent_death_signal(signal).told(|| "cannot tie the process to the runtime".into())
+    }
+
+    /// Takes that back: the container's program must not die with the runtime.
+    fn outlive_runtime(&mut self) -> Result<()> {
+        self.bound = false;
+        pid::set_parent_death_signal(0).told(|| "cannot untie the process from the runtime".into())
+    }
+
+    /// One step.
+    fn step(&mut self, op: &Op) -> Result<()> {
+        match op {
+            Op::AwaitRuntime => self.await_runtime(),
+            Op::NewSession => cred::setsid().told(|| "cannot begin a session".into()),
+            Op::BecomeNamespaceRoot => self.become_namespace_root(),
+            Op::Join(joins) => self.join(joins),
+            Op::NewKeyring(name) => namespaces::new_keyring(name),
+            Op::NewCgroupNamespace => namespaces::new_cgroup_namespace(),
+            Op::NewTimeNamespace(offsets) => namespaces::new_time_namespace(offsets),
+            Op::LoopbackUp => netlink::loopback_up().told(|| "cannot bring up the loopback device".into()),
+            Op::OpenProc => self.open_proc(),
+            Op::AskForRuntimeHooks => self.ask_for_runtime_hooks(),
+            Op::CreateContainerHooks => self.create_container_hooks(),
+            Op::Console { size } => self.open_console(*size),
+            Op::Hostname(name) => cred::sethostname(name).told(|| format!("cannot set the host name \"{name}\"")),
+            Op::Domainname(name) => cred::setdomainname(name).told(|| format!("cannot set the domain name \"{name}\"")),
+            Op::Sysctl { key, value } => namespaces::sysctl(self.proc()?, key, value),
+            Op::ApparmorProfile(profile) => namespaces::apparmor_profile(self.proc()?, profile),
+            Op::SelinuxLabel(label) => namespaces::selinux_label(self.proc()?, label),
+            Op::OwnStdio { uid } => stdio::own(*uid),
+            Op::Identity(identity) => self.become_user(identity),
+            Op::WorkingDirectory(path) => self.enter_directory(path),
+            Op::NoNewPrivileges => cred::set_no_new_privileges().told(|| "cannot give up new privileges".into()),
+            Op::FindProgram => self.find_program(),
+            Op::CloseDescriptors { keep } => self.close_descriptors(*keep),
+            Op::Ready => self.ready(),
+            Op::AwaitStart => self.gate.as_ref().map_or(Ok(()), Gate::wait),
+            Op::StartContainerHooks => self.start_container_hooks(),
+            Op::Seccomp(load) => self.load_seccomp(load),
+            Op::Exec => self.execute(),
+            Op::Rlimit { .. }
+            | Op::Scheduler(_)
+            | Op::IoPriority { .. }
+            | Op::MemoryPolicy { .. }
+            | Op::Affinity(_)
+            | Op::Personality(_)
+            | Op::Umask(_) => attribute(op),
+            Op::Propagation(_)
+            | Op::AttachRoot { .. }
+            | Op::Mount(_)
+            | Op::Node(_)
+            | Op::Link { .. }
+            | Op::Directory(_)
+            | Op::Pivot
+            | Op::MoveRoot
+            | Op::RootPropagation(_)
+            | Op::ReadonlyPath(_)
+            | Op::MaskPaths { .. }
+            | Op::ReadonlyMounts
+            | Op::ReadonlyRoot => self.rootfs_step(op),
+        }
+    }
+
+    /// A step of the root filesystem.
+    fn rootfs_step(&mut self, op: &Op) -> Result<()> {
+        if let Op::AttachRoot { source, path, propagation, private_parent } = op {
+            let trees = std::mem::take(&mut self.trees);
+            self.rootfs = Some(RootFs::attach(source, path, *propagation, *private_parent, trees)?);
+            return Ok(());
+        }
+        if let Op::Propagation(change) = op {
+            return rootfs::propagation(*change);
+        }
+        let rootfs = self.rootfs()?;
+        match op {
+            Op::Mount(mount) => rootfs.mount(mount),
+            Op::Node(node) => rootfs.node(node),
+            Op::Link { path, target, only_existing } => rootfs.link(path, target, *only_existing),
+            Op::Directory(path) => rootfs.directory(path),
+            Op::Pivot => rootfs.pivot(),
+            Op::MoveRoot => rootfs.move_root(),
+            Op::RootPropagation(change) => rootfs.root_propagation(*change),
+            Op::ReadonlyPath(path) => rootfs.readonly_path(path),
+            Op::MaskPaths { paths, label } => rootfs.mask_paths(paths, label.as_deref()),
+            Op::ReadonlyMounts => rootfs.readonly_mounts(),
+            Op::ReadonlyRoot => rootfs.readonly_root(),
+            other => Err(unknown(other)),
+        }
+    }
+
+    /// The root filesystem; where the plan attaches none, the one that the process is in.
+    fn rootfs(&mut self) -> Result<&mut RootFs> {
+        let rootfs = match self.rootfs.take() {
+            Some(rootfs) => rootfs,
+            None => RootFs::current()?,
+        };
+        Ok(self.rootfs.insert(rootfs))
+    }
+
+    /// Tells whoever waits for it what failed. Nobody may be there any more.
+    fn fail(&self, mut error: Error, step: Option<usize>) {
+        if let Some((index, step)) = step.and_then(|index| Some((index, self.work.steps.get(index)?))) {
+            error.step = Some((index as u32 + 1, self.work.steps.len() as u32));
+            error.config = error.config.or_else(|| Some(step.at.clone()).filter(|at| !at.is_empty()));
+        }
+        match (&self.channel, &self.gate) {
+            (Some(channel), _) => {
+                // It fails only where the runtime is dead; then nobody wants to know.
+                let _ = channel.send(&ToParent::Failed(error), None);
+            }
+            (None, Some(gate)) => gate.fail(&error),
+            (None, None) => {}
+        }
+    }
+
+    fn say(&self, message: &ToParent, with: Option<&OwnedFd>) -> Result<()> {
+        let Some(channel) = &self.channel else { return Err(Error::new(Kind::Peer, "the runtime is gone already")) };
+        channel.send(message, with.map(AsFd::as_fd)).told(|| "cannot talk to the runtime".into())
+    }
+
+    /// The runtime's next word. Its death ends this process too.
+    fn hear(&self) -> Result<ToChild> {
+        let Some(channel) = &self.channel else { return Err(Error::new(Kind::Peer, "the runtime is gone already")) };
+        match channel.receive::<ToChild>().told(|| "cannot hear the runtime".into())? {
+            Some((message, _)) => Ok(message),
+            None => exit_now(1),
+        }
+    }
+
+    fn await_runtime(&mut self) -> Result<()> {
+        if self.hear()? == ToChild::Proceed { Ok(()) } else { Err(out_of_turn()) }
+    }
+
+    fn ask_for_runtime_hooks(&mut self) -> Result<()> {
+        self.say(&ToParent::AskHooks, None)?;
+        if self.hear()? == ToChild::HooksDone { Ok(()) } else { Err(out_of_turn()) }
+    }
+
+    /// All is done that can be done before the start: the process stops being tied to the runtime, once that knows of it.
+    fn ready(&mut self) -> Result<()> {
+        self.outlive_runtime()?;
+        self.say(&ToParent::Ready, None)?;
+        let ToChild::Continue { pid } = self.hear()? else { return Err(out_of_turn()) };
+        self.pid = i32::try_from(pid).unwrap_or_default();
+        if self.gate.is_some() {
+            self.channel = None;
+        }
+        Ok(())
+    }
+
+    /// createContainer: in the container's namespaces, with the runtime's files still in sight, in the root filesystem's directory.
+    fn create_container_hooks(&mut self) -> Result<()> {
+        let told = || "cannot enter the root filesystem for the createContainer hooks".to_string();
+        mount::fchdir(self.rootfs()?.root()).told(told)?;
+        self.run_hooks(&self.work.hooks.create_container, "creating")
+    }
+
+    fn start_container_hooks(&mut self) -> Result<()> {
+        self.run_hooks(&self.work.hooks.start_container, "created")
+    }
+
+    fn run_hooks(&self, list: &[crate::plan::Hook], status: &str) -> Result<()> {
+        let state = HookState { status: status.into(), pid: pid::getpid(), ..self.work.state.clone() };
+        hooks::run_all(list, &state, None)
+    }
+
+    fn become_namespace_root(&mut self) -> Result<()> {
+        identity::become_namespace_root()?;
+        self.die_with_runtime()
+    }
+
+    fn become_user(&mut self, identity: &Identity) -> Result<()> {
+        identity::become_user(identity)?;
+        self.die_with_runtime()?;
+        self.identity = Some(identity.clone());
+        match self.directory.take() {
+            Some(path) => last::change_directory(&path),
+            None => Ok(()),
+        }
+    }
+
+    fn join(&mut self, joins: &[crate::plan::Join]) -> Result<()> {
+        namespaces::join(joins, &self.joins)?;
+        self.joins.clear();
+        self.die_with_runtime()
+    }
+
+    /// Opens a procfs for the steps that write to one, as long as it cannot be the container's.
+    fn open_proc(&mut self) -> Result<()> {
+        let writes = |op: &Op| matches!(op, Op::Sysctl { .. } | Op::ApparmorProfile(_) | Op::SelinuxLabel(_));
+        let sysctl = |op: &Op| matches!(op, Op::Sysctl { .. });
+        if self.work.steps.iter().any(|step| writes(&step.op)) {
+            let only_processes = !self.work.steps.iter().any(|step| sysctl(&step.op));
+            self.proc = Some(Procfs::open(only_processes).told(|| "cannot open a procfs".into())?);
+        }
+        Ok(())
+    }
+
+    fn proc(&self) -> Result<&Procfs> {
+        self.proc.as_ref().ok_or_else(|| Error::new(Kind::Peer, "no procfs has been opened"))
+    }
+}
+
+fn out_of_turn() -> Error {
+    Error::new(Kind::Peer, "the runtime said something else than was its turn to say")
+}
+
+/// A limit or attribute of the process that one system call sets.
+fn attribute(op: &Op) -> Result<()> {
+    match op {
+        Op::Rlimit { name, resource, soft, hard } => {
+            let told = || format!("cannot set {name} to {soft} (soft) and {hard} (hard)");
+            sched::set_limit(0, *resource, *soft, *hard).told(told).map_err(|error| match error.errno {
+                Some(Errno::EPERM) => {
+                    error.hint("raising a hard limit needs CAP_SYS_RESOURCE, which the runtime does not have here")
+                }
+                _ => error,
+            })
+        }
+        Op::Scheduler(wanted) => {
+            let crate::plan::step::Scheduler { policy, flags, nice, priority, runtime, deadline, period } = *wanted;
+            let attributes = sched::Attributes { policy, flags, nice, priority, runtime, deadline, period };
+            sched::set_attributes(&attributes).told(|| "cannot set the scheduling policy".into())
+        }
+        Op::IoPriority { class, level } => {
+            sched::set_io_priority(*class, *level).told(|| format!("cannot set I/O priority {level} of class {class}"))
+        }
+        Op::MemoryPolicy { mode, nodes } => sched::set_memory_policy(*mode, nodes).told(|| "cannot set the memory policy".into()),
+        Op::Affinity(cpus) => sched::set_affinity(0, cpus).told(|| "cannot set the CPU affinity".into()),
+        Op::Personality(persona) => sched::set_personality(*persona).told(|| "cannot set the execution domain".into()),
+        Op::Umask(mask) => {
+            cred::umask(*mask);
+            Ok(())
+        }
+        other => Err(unknown(other)),
+    }
+}
+
+/// The table of steps and what carries them out do not agree.
+fn unknown(op: &Op) -> Error {
+    Error::new(Kind::Unsupported, format!("this step is not known here: {op:?}"))
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The last steps before the container's program: its working directory, its file, its descriptors, its filter, execve(2). Called by
+//! `init`.
+//!
+//! From the seccomp filter on, every system call of this process is judged by it. So all that can be done before is done before: what is
+//! left is execve(2), and what only the configuration asks for: sending a listener's descriptor, dropping the capabilities that loading
+//! needed, saying that something failed. A filter must allow execve(2), with a listener sendmsg(2), and without no_new_privs capset(2).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::hooks::HookState;
+use crate::linux::fd::{self, Root};
+use crate::linux::types::Errno;
+use crate::linux::{clone, mount, seccomp, signal, socket};
+use crate::plan::step::SeccompLoad;
+
+use super::{Init, home, identity, program};
+
+/// The first descriptor after the standard streams.
+const FIRST: u32 = 3;
+
+/// What is ready for execve(2).
+#[derive(Debug, Default)]
+pub(super) struct Last {
+    /// The program's file.
+    path: String,
+    file: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    /// Signals and descriptors are as the program shall have them.
+    prepared: bool,
+    /// What execve(2) answered.
+    refused: Option<Errno>,
+}
+
+/// Closes every descriptor but the standard streams, the `inherited` ones after them, and these.
+pub(super) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) -> Result<()> {
+    let first = i32::try_from(FIRST + inherited).unwrap_or(i32::MAX);
+    fd::close_all_but(first, keep).told(|| "cannot close the runtime's descriptors".into())
+}
+
+/// Changes into a directory of the container, and proves that it is one.
+pub(super) fn change_directory(path: &str) -> Result<()> {
+    mount::chdir(path).told(|| format!("cannot change into the working directory {path}"))?;
+    // A link like /proc/self/fd/7 may have led to a directory of the host (CVE-2024-21626): the kernel knows.
+    match mount::getcwd() {
+        Ok(_) => Ok(()),
+        Err(error) if error.errno == Errno::ENOENT => Err(Error::new(
+            Kind::Program,
+            "current working directory is outside of container mount namespace root -- possible container breakout detected",
+        )),
+        Err(error) => Err(Error::from(error).doing("cannot verify the working directory")),
+    }
+}
+
+impl Init<'_> {
+    /// The working directory, made where it is missing. Where user 0 may not enter it, perhaps the program's user may (a directory of
+    /// NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
+    /// too, because here it is still user 0; runc does both.
+    pub(super) fn enter_directory(&mut self, path: &str) -> Result<()> {
+        let answer = match change_directory(path) {
+            Err(error) if error.errno == Some(Errno::ENOENT) => {
+                let root = Root::open("/").told(|| "cannot open the root directory".into())?;
+                root.mkdir_all(path, 0o755).told(|| format!("cannot make the working directory {path}"))?;
+                change_directory(path)
+            }
+            other => other,
+        };
+        match answer {
+            Err(error) if error.errno == Some(Errno::EACCES) && self.identity.is_none() => {
+                self.directory = Some(path.to_string());
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Finds the program, and gets everything ready for it that needs memory or files.
+    pub(super) fn find_program(&mut self) -> Result<()> {
+        let exec = self.work.exec;
+        let name = exec.args.first().ok_or_else(|| Error::new(Kind::Config, "there is no program to run").at("process.args"))?;
+        let path = program::find(name, &exec.env).map_err(|why| program::not_found(name, &why, self.joining))?;
+        let mut env = exec.env.clone();
+        if let Some(uid) = exec.home_for_uid {
+            let root = Root::open("/").told(|| "cannot open the root directory".into())?;
+            env.push(format!("HOME={}", home::of_user(&root, uid)));
+        }
+        let file = c_string(&path, "process.args[0]")?;
+        let args = exec.args.iter().map(|arg| c_string(arg, "process.args")).collect::<Result<_>>()?;
+        let env = env.iter().map(|entry| c_string(entry, "process.env")).collect::<Result<_>>()?;
+        self.last = Last { path, file, args, env, ..Last::default() };
+        Ok(())
+    }
+
+    /// Closes everything that the program shall not have, and that no later step needs. What such a step needs is no directory, no
+    /// namespace and no mount: nothing through which a path like /proc/self/fd/7 would lead out of the container.
+    pub(super) fn close_descriptors(&mut self, inherited: u32) -> Result<()> {
+        for number in 0..inherited {
+            if !fd::is_open((FIRST + number) as RawFd) {
+                let text = format!("unable to stat preserved-fd {number} (of {inherited})");
+                return Err(
+                    Error::new(Kind::Usage, text).hint("--preserve-fds counts the open descriptors after the standard streams")
+                );
+            }
+        }
+        // Dropped by name first: what `close_all_but` closes must have no owner any more that would close it again.
+        self.rootfs = None;
+        self.proc = None;
+        self.console = None;
+        self.joins.clear();
+        self.trees = Default::default();
+        let gate = self.gate.iter().flat_map(|gate| gate.fds().map(|fd| fd.as_raw_fd()));
+        let channel = self.channel.iter().map(|channel| channel.as_fd().as_raw_fd());
+        let listener = self.listener.iter().map(|listener| listener.as_raw_fd());
+        close_descriptors(inherited, gate.chain(channel).chain(listener).collect())
+    }
+
+    /// Signals, descriptors and death are from here on as the program shall have them.
+    fn prepare(&mut self) -> Result<()> {
+        if self.last.prepared {
+            return Ok(());
+        }
+        if self.bound {
+            self.outlive_runtime()?;
+            // It may have died at this moment, with no signal to us any more.
+            if self.channel.as_ref().is_some_and(|channel| channel.closed().unwrap_or(true)) {
+                clone::exit_now(1);
+            }
+        }
+        signal::reset().told(|| "cannot reset the signals".into())?;
+        let inherited = self.work.exec.inherited_fds;
+        let told = || "cannot hand over descriptors".to_string();
+        fd::close_range(FIRST + inherited, true).and_then(|()| fd::pass_on(FIRST as RawFd, inherited)).told(told)?;
+        self.last.prepared = true;
+        Ok(())
+    }
+
+    /// Loads the filter, sends its listener away, drops what only the loading needed.
+    pub(super) fn load_seccomp(&mut self, load: &SeccompLoad) -> Result<()> {
+        self.prepare()?;
+        let told = || "cannot load the seccomp filter".to_string();
+        let flags = if load.listener.is_some() { load.flags | seccomp::flag::NEW_LISTENER } else { load.flags };
+        let message = load.listener.as_ref().map(|(_, metadata)| self.listener_message(metadata));
+        if let (Some(listener), Some(message)) = (seccomp::load(&load.filter, flags).told(told)?, message) {
+            let socket = self.listener.take();
+            let socket = socket.ok_or_else(|| Error::new(Kind::Peer, "there is no connection to the seccomp listener"))?;
+            socket::send(&socket, &message, &[listener.as_fd()]).told(|| "cannot send the seccomp listener".into())?;
+        }
+        self.identity.as_ref().map_or(Ok(()), identity::drop_kept)
+    }
+
+    /// What the listener is told (config-linux.md, "The Container Process State").
+    fn listener_message(&self, metadata: &str) -> Vec<u8> {
+        let status = if self.joining { "running" } else { "created" };
+        let state = HookState { status: status.into(), pid: self.pid, ..self.work.state.clone() };
+        let process =
+            ProcessState { oci_version: &state.oci_version, fds: &["seccompFd"], pid: self.pid, metadata, state: &state };
+        // Text and numbers only: there is nothing in it that could fail to be written.
+        serde_json::to_vec(&process).unwrap_or_default()
+    }
+
+    /// Becomes the program.
+    pub(super) fn execute(&mut self) -> Result<()> {
+        self.prepare()?;
+        match clone::execve(&self.last.file, &self.last.args, &self.last.env) {
+            Ok(never) => match never {},
+            Err(error) => {
+                self.last.refused = Some(error.errno);
+                Err(program::not_executed(&self.last.path, error.errno))
+            }
+        }
+    }
+
+    /// What may explain why execve(2) failed, if it did.
+    pub(super) fn explain(&self) -> Option<String> {
+        program::explain(&self.last.path, self.last.refused?)
+    }
+}
+
+/// `ContainerProcessState` of config-linux.md.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProcessState<'a> {
+    oci_version: &'a str,
+    fds: &'a [&'a str],
+    pid: i32,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    metadata: &'a str,
+    state: &'a HookState,
+}
+
+fn c_string(text: &str, at: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::new(Kind::Config, "a string for the program has a NUL byte in it").at(at))
+}
