@@ -66,7 +66,11 @@ impl RootFs {
     /// Makes a directory where nothing is yet, and those above it.
     pub fn directory(&self, path: &str) -> Result<()> {
         let what = || format!("cannot make the directory \"{path}\"");
-        let place = target::open_or_make(&self.root, path, Make::Directory, true).told(what)?;
+        let place = match target::open_or_make(&self.root, path, Make::Directory, true) {
+            // On a network filesystem root may see less than the user who will be there.
+            Err(error) if error.errno == Errno::EACCES => return Ok(()),
+            other => other.told(what)?,
+        };
         if !fd::stat(&place).told(what)?.is_dir() {
             return Err(
                 Error::from(crate::linux::call::CallError::new(format!("mkdirat({path:?})"), Errno::ENOTDIR)).doing(what())

@@ -83,8 +83,14 @@ impl RootFs {
             Err(error) if missing(error.errno) => return Ok(()),
             other => other.told(what)?,
         };
+        let readonly = Change { set: MountAttr::RDONLY.bits(), ..Change::default() };
+        let (at, root) = (fd::stat(&place).told(what)?, fd::stat(&self.root).told(what)?);
+        if at.mount_root && at.mount_id == root.mount_id {
+            // Nothing can be put over the root that paths from it would meet.
+            return sys::mount_setattr(&place, true, &readonly).told(what);
+        }
         let copy = sys::clone_tree(&place, true).told(what)?;
-        sys::mount_setattr(&copy, true, &Change { set: MountAttr::RDONLY.bits(), ..Change::default() }).told(what)?;
+        sys::mount_setattr(&copy, true, &readonly).told(what)?;
         sys::move_mount(&copy, &place).told(what)
     }
 }

@@ -265,12 +265,14 @@ fn sources_may_be_links_and_files() {
         bundle.add("/copied", "bind", "host/dangling", &["bind", "copy-symlink"]);
         bundle.add("/copied", "bind", "host/dangling", &["bind", "copy-symlink"]);
         bundle.add("/plain", "bind", "host/file", &["bind", "copy-symlink"]);
+        bundle.add("/namespace", "bind", "/proc/self/ns/uts", &["bind"]);
         bundle.add("/deep/er/file", "bind", "host/file", &["bind", "ro"]);
         let _rootfs = bundle.built();
         assert_eq!(fs::read_to_string(bundle.rootfs("followed")).unwrap(), "of the host");
         assert_eq!(fs::read_link(bundle.rootfs("copied")).unwrap(), Path::new("/gone"));
         assert_eq!(fs::read_to_string(bundle.rootfs("plain")).unwrap(), "of the host");
         assert!(fs::write(bundle.rootfs("deep/er/file"), "").is_err());
+        assert_eq!(mounted(bundle.rootfs("namespace")).fstype, "nsfs");
         let outside = bundle.outside();
         for (source, destination, part) in [
             ("host/none", "/x", "cannot mount \"host/none\" at /x"),
@@ -374,6 +376,19 @@ fn over_the_root_itself() {
         carry_out(&plan.pivot, &mut Some(made.unwrap()), &mut None).unwrap();
         assert_eq!(mounted("/").fstype, "tmpfs");
         assert!(Path::new("/proc/self").exists() && Path::new("/dev/null").exists() && !Path::new("/etc").exists());
+    });
+}
+
+#[test]
+fn read_only_from_the_root_on() {
+    in_bundle(|mut bundle| {
+        bundle.add("/tmp", "tmpfs", "tmpfs", &[]);
+        bundle.setup.linux().readonly_paths = vec!["/".into()];
+        let (plan, made) = bundle.build();
+        let mut made = Some(made.unwrap());
+        carry_out(&plan.pivot, &mut made, &mut None).unwrap();
+        carry_out(&plan.hide, &mut made, &mut None).unwrap();
+        assert!(fs::write("/new", "").is_err() && fs::write("/tmp/new", "").is_err());
     });
 }
 

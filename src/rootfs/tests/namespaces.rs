@@ -93,43 +93,91 @@ fn a_container_of_another_user() {
             let tree = tree::HostTree { path, recursive, nofollow, id_map: id_map.as_ref(), id_map_recursive };
             trees.open(*slot, tree).unwrap();
         }
-        let (wait, go) = fd::pipe().unwrap();
         let spaces = Namespaces::USER | Namespaces::MOUNT | Namespaces::PID | Namespaces::IPC;
-        match clone::clone3(&CloneArgs { namespaces: spaces, ..CloneArgs::default() }).unwrap() {
-            Cloned::Child => {
-                drop(go);
-                let _ = fd::read_bounded(&wait, 1);
-                let test = || {
-                    nix::unistd::setgid(0.into()).unwrap();
-                    nix::unistd::setuid(0.into()).unwrap();
-                    clone::unshare(Namespaces::CGROUP).unwrap();
-                    assert!(fs::read_dir(&bundle.dir).is_err(), "the test's premise");
-                    let mut made = Some(build(&plan, trees).unwrap_or_else(|error| panic!("{error}")));
-                    carry_out(&plan.pivot, &mut made, &mut None).unwrap();
-                    carry_out(&plan.hide, &mut made, &mut None).unwrap();
-                    assert_eq!(fs::read_to_string("/etc/hosts").unwrap(), "of the host");
-                    // The network namespace is the host's: sysfs itself is refused, and a read-only copy of /sys stands in.
-                    let sys = mountinfo().into_iter().find(|line| line.point == "/sys").unwrap();
-                    assert!(sys.options.starts_with("ro,nosuid,nodev,noexec"), "{sys:?}");
-                    assert_eq!(mounted("/sys/fs/cgroup").fstype, "cgroup2");
-                    fs::write("/dev/null", "x").unwrap();
-                    assert_eq!(mounted("/dev/null").point, "/dev/null");
-                    assert!(mountinfo().iter().all(|line| !line.point.contains("berth-test")));
-                };
-                let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).is_ok();
-                clone::exit_now(if passed { 0 } else { 101 })
-            }
-            Cloned::Parent { pid, pidfd } => {
-                for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
-                    let range = ranges[0];
-                    fs::write(format!("/proc/{pid}/{name}"), format!("{} {} {}", range.inside, range.outside, range.count))
-                        .unwrap();
-                }
-                drop(wait);
-                drop(go);
-                assert_eq!(pid::wait(&pidfd).unwrap(), pid::Exit::Code(0));
-            }
+        in_user_namespace(spaces, &map, || {
+            clone::unshare(Namespaces::CGROUP).unwrap();
+            assert!(fs::read_dir(&bundle.dir).is_err(), "the test's premise");
+            let mut made = Some(build(&plan, trees).unwrap_or_else(|error| panic!("{error}")));
+            carry_out(&plan.pivot, &mut made, &mut None).unwrap();
+            carry_out(&plan.hide, &mut made, &mut None).unwrap();
+            assert_eq!(fs::read_to_string("/etc/hosts").unwrap(), "of the host");
+            // The network namespace is the host's: sysfs itself is refused, and a read-only copy of /sys stands in.
+            let sys = mountinfo().into_iter().find(|line| line.point == "/sys").unwrap();
+            assert!(sys.options.starts_with("ro,nosuid,nodev,noexec"), "{sys:?}");
+            assert_eq!(mounted("/sys/fs/cgroup").fstype, "cgroup2");
+            fs::write("/dev/null", "x").unwrap();
+            assert_eq!(mounted("/dev/null").point, "/dev/null");
+            assert!(mountinfo().iter().all(|line| !line.point.contains("berth-test")));
+        });
+    });
+}
+
+/// Runs `test` as user 0 of a new user namespace.
+fn in_user_namespace(namespaces: Namespaces, map: &IdMap, test: impl FnOnce()) {
+    let (wait, go) = fd::pipe().unwrap();
+    match clone::clone3(&CloneArgs { namespaces, ..CloneArgs::default() }).unwrap() {
+        Cloned::Child => {
+            drop(go);
+            let _ = fd::read_bounded(&wait, 1);
+            let become_root = || {
+                nix::unistd::setgid(0.into()).unwrap();
+                nix::unistd::setuid(0.into()).unwrap();
+                test()
+            };
+            let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(become_root)).is_ok();
+            clone::exit_now(if passed { 0 } else { 101 })
         }
+        Cloned::Parent { pid, pidfd } => {
+            for (name, ranges) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+                let range = ranges[0];
+                fs::write(format!("/proc/{pid}/{name}"), format!("{} {} {}", range.inside, range.outside, range.count)).unwrap();
+            }
+            drop((wait, go));
+            assert_eq!(pid::wait(&pidfd).unwrap(), pid::Exit::Code(0));
+        }
+    }
+}
+
+#[test]
+fn a_user_does_not_lift_the_hosts_restrictions() {
+    use nix::mount::MsFlags;
+    in_bundle(|mut bundle| {
+        bundle.setup.rootless();
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NOATIME;
+        nix::mount::mount(Some("t"), &bundle.host("dir"), Some("tmpfs"), flags, None::<&str>).unwrap();
+        let ids = vec![crate::linux::types::IdRange { inside: 0, outside: 0, count: 65_536 }];
+        let map = IdMap { uids: ids.clone(), gids: ids };
+        let spaces = Namespaces::USER | Namespaces::MOUNT;
+        in_user_namespace(spaces, &map, || {
+            bundle.add("/plain", "bind", "host/dir", &["rbind"]);
+            bundle.add("/rw", "bind", "host/dir", &["rbind", "rw", "nodev"]);
+            bundle.add("/below", "bind", "host", &["rbind", "ro"]);
+            let _rootfs = bundle.built();
+            assert_eq!(mounted(bundle.rootfs("plain")).options, "ro,nosuid,noexec,noatime");
+            assert_eq!(mounted(bundle.rootfs("rw")).options, "ro,nosuid,nodev,noexec,noatime");
+            assert_eq!(mounted(bundle.rootfs("below")).options, "ro,relatime");
+            for word in ["exec", "suid", "strictatime"] {
+                bundle.setup.spec.mounts.clear();
+                bundle.add("/x", "bind", "host/dir", &["rbind", word]);
+                let error = bundle.refused();
+                assert!(error.contains("EPERM") && error.contains("may not lift the restrictions"), "{word}: {error}");
+            }
+            bundle.setup.spec.mounts.clear();
+            bundle.add("/x", "bind", "host", &["bind"]);
+            assert!(bundle.refused().contains("rbind"));
+            // Nodes cannot be made, so the host's are bound where the plan did not expect that.
+            bundle.setup.spec.mounts.clear();
+            bundle.setup.spec.root.as_mut().unwrap().path = "fresh".into();
+            fs::create_dir(bundle.dir.join("fresh")).unwrap();
+            let mut plan = bundle.setup.plan();
+            for step in &mut plan.mounts {
+                if let Op::Node(node) = &mut step.op {
+                    node.bind = false;
+                }
+            }
+            let _rootfs = build(&plan, HostTrees::default()).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(fs::metadata(bundle.dir.join("fresh/dev/null")).unwrap().rdev(), 0x103);
+        });
     });
 }
 
