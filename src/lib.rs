@@ -18,6 +18,7 @@
 
 pub mod cgroup;
 pub mod cli;
+pub mod container;
 pub mod error;
 #[cfg(test)]
 mod floors;

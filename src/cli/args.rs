@@ -138,6 +138,15 @@ pub const VERBS: &[Verb] = &[
         positional: Positional::None,
         flags: &[value("format", Some('f'), "FORMAT", "table or json [default: table]"), switch("quiet", Some('q'), "ids only")],
     },
+    Verb { name: "pause", help: "freeze every process of a container", positional: Positional::Id, flags: &[] },
+    Verb { name: "resume", help: "let a paused container go on", positional: Positional::Id, flags: &[] },
+    Verb {
+        name: "ps",
+        help: "list the processes of a container",
+        positional: Positional::IdAndCommand("PS-OPTION"),
+        flags: &[value("format", Some('f'), "FORMAT", "table or json [default: table]")],
+    },
+    Verb { name: "features", help: "print what this program can do, as JSON", positional: Positional::None, flags: &[] },
     Verb {
         name: "spec",
         help: "write a config.json to begin with",

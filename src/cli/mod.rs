@@ -2,3 +2,7 @@
 //! Floor 5: words of the user. Arguments in, text and exit status out.
 
 pub mod args;
+pub mod log;
+pub mod request;
+pub mod show;
+pub mod verbs;

@@ -32,7 +32,9 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     warnings.extend(cgroup.warnings.iter().chain(&rootfs.warnings).cloned());
     let hooks = hooks(spec);
     let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
-    let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty();
+    // clone3(2) enters the cgroup2 directory only: elsewhere the runtime puts the process, before it looks at its cgroups itself.
+    let moved = !cgroup.saved.v1.is_empty() || cgroup.saved.unit.is_some();
+    let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || moved;
 
     let mut trees = rootfs.trees;
     let mut child = before_root(spec, request, &namespaces, parent_first);
@@ -47,7 +49,12 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     child.extend(person);
     child.extend(to_the_program(request, &hooks, &exec, seccomp));
 
+    let listener = child.iter().find_map(|step| match &step.op {
+        Op::Seccomp(load) => load.listener.clone(),
+        _ => None,
+    });
     let mut parent = before_clone(request, &namespaces, trees, spec);
+    parent.extend(listener.map(|(path, _)| step(ParentOp::ConnectListener(path), "linux.seccomp.listenerPath")));
     parent.push(step(ParentOp::Clone, ""));
     parent.extend(after_clone(spec, &namespaces, parent_first));
     parent.extend(until_created(request, &hooks));

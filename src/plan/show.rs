@@ -99,6 +99,7 @@ impl Display for ParentOp {
                 id_map.as_ref().map_or(Ok(()), |map| write!(f, ", id-mapped {map}"))
             }
             ParentOp::ConnectConsole(socket) => write!(f, "connect to the console socket {socket}"),
+            ParentOp::ConnectListener(socket) => write!(f, "connect to the seccomp listener's socket {socket}"),
             ParentOp::MakeStartGate => write!(f, "make the start gate"),
             ParentOp::MakeNotifySocket => write!(f, "make the notify socket"),
             ParentOp::Clone => write!(f, "clone the container's process"),

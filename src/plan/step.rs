@@ -206,6 +206,8 @@ pub enum ParentOp {
     },
     /// Connect to the console socket.
     ConnectConsole(String),
+    /// Connect to the socket that gets the seccomp listener.
+    ConnectListener(String),
     /// Make the start gate, `exec.fifo`.
     MakeStartGate,
     /// Make the directory of the notify socket's proxy.

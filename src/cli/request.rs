@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From flags to typed requests: defaults, absolute paths, and what the environment says.
+
+use clap::ArgMatches;
+
+use super::args::{on, text};
+use super::log::{Level, Log};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{CgroupManager, Id, Request, Rootless, Verb};
+
+/// What the flags before the command say.
+#[derive(Clone, Debug)]
+pub struct Global {
+    /// The state root, absolute.
+    pub root: String,
+    /// `--root` was given: then it must exist for commands that only read.
+    pub root_given: bool,
+    /// The cgroup driver.
+    pub cgroup_manager: CgroupManager,
+    /// `--rootless`
+    pub rootless: Rootless,
+}
+
+/// The environment, as far as it is asked: a function from names to values.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Who is asking, as far as defaults depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Effective user id.
+    pub euid: u32,
+    /// In the initial user namespace.
+    pub initial_user_namespace: bool,
+    /// Its process id.
+    pub pid: i32,
+}
+
+/// Where messages go.
+pub fn log(global: &ArgMatches) -> Result<Log> {
+    let json = match text(global, "log-format").unwrap_or("text") {
+        "text" => false,
+        "json" => true,
+        other => return Err(usage(format!("--log-format: \"{other}\" is neither text nor json"))),
+    };
+    let named = text(global, "log-level").unwrap_or("error");
+    let level = Level::parse(named).ok_or_else(|| usage(format!("--log-level: \"{named}\" is not error, warning or debug")))?;
+    let level = if on(global, "debug") { Level::Debug } else { level };
+    let file = text(global, "log").filter(|path| !path.is_empty()).map(String::from);
+    Ok(Log { file, json, level })
+}
+
+/// The flags before the command, with their defaults.
+pub fn global(given: &ArgMatches, caller: Caller, env: Environment<'_>) -> Result<Global> {
+    let cgroup_manager = match text(given, "cgroup-manager") {
+        Some("cgroupfs") => CgroupManager::Cgroupfs,
+        Some("systemd") => CgroupManager::Systemd,
+        Some("disabled") => CgroupManager::Disabled,
+        Some(other) => return Err(usage(format!("--cgroup-manager: \"{other}\" is not cgroupfs, systemd or disabled"))),
+        None if on(given, "systemd-cgroup") => CgroupManager::Systemd,
+        None => CgroupManager::Cgroupfs,
+    };
+    let rootless = match text(given, "rootless").unwrap_or("auto") {
+        "auto" => Rootless::Auto,
+        "true" | "1" => Rootless::True,
+        "false" | "0" => Rootless::False,
+        other => return Err(usage(format!("--rootless: \"{other}\" is not true, false or auto"))),
+    };
+    let root_given = text(given, "root").is_some();
+    let root = match text(given, "root") {
+        Some("") => return Err(usage("--root: the path is empty")),
+        Some(path) => absolute(path)?,
+        None => default_root(caller, env),
+    };
+    if root == "/" {
+        return Err(usage("--root: / is the root of the file system, not a place for state"));
+    }
+    Ok(Global { root, root_given, cgroup_manager, rootless })
+}
+
+/// `/run/berth`, or `$XDG_RUNTIME_DIR/berth` for an ordinary user, and for one who is root only in a user namespace of its own.
+pub fn default_root(caller: Caller, env: Environment<'_>) -> String {
+    let borrowed_root = caller.euid == 0 && !caller.initial_user_namespace && env("USER").is_none_or(|user| user != "root");
+    let runtime_dir = env("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+    match runtime_dir {
+        Some(dir) if caller.euid != 0 || borrowed_root => format!("{}/berth", dir.trim_end_matches('/')),
+        _ if caller.euid != 0 => format!("/run/user/{}/berth", caller.euid),
+        _ => "/run/berth".to_string(),
+    }
+}
+
+/// The id of a command.
+pub fn id(args: &ArgMatches, program: &str, verb: &str) -> Result<Id> {
+    match text(args, "id") {
+        Some(id) => Id::parse(id),
+        None => Err(usage(format!("{program}: \"{verb}\" requires exactly 1 argument(s): the container's id"))
+            .hint(format!("`{program} {verb} --help`"))),
+    }
+}
+
+/// A request for create or run (or for a plan of them).
+pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Caller, env: Environment<'_>) -> Result<Request> {
+    let given = |name: &str| args.try_get_one::<String>(name).ok().flatten().map(String::as_str);
+    let switch = |name: &str| given(name) == Some("true");
+    let path = |name: &str| given(name).filter(|path| !path.is_empty()).map(absolute).transpose();
+    let preserve_fds = match given("preserve-fds") {
+        None => 0,
+        Some(number) => match number.parse::<u32>() {
+            Ok(count) if count < 1 << 20 => count,
+            _ => return Err(usage(format!("--preserve-fds: \"{number}\" is not a number of descriptors"))),
+        },
+    };
+    let listens = env("LISTEN_PID").is_some_and(|pid| pid == caller.pid.to_string());
+    let listen_fds = env("LISTEN_FDS").filter(|_| listens).and_then(|count| count.parse().ok()).filter(|count| *count < 1 << 20);
+    Ok(Request {
+        verb,
+        id,
+        bundle: absolute(given("bundle").unwrap_or("."))?,
+        root: global.root.clone(),
+        console_socket: path("console-socket")?,
+        pidfd_socket: path("pidfd-socket")?,
+        pid_file: path("pid-file")?,
+        preserve_fds,
+        listen_fds: listen_fds.unwrap_or(0),
+        notify_socket: env("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
+        no_pivot: switch("no-pivot"),
+        no_new_keyring: switch("no-new-keyring"),
+        detach: verb == Verb::Create || switch("detach"),
+        keep: switch("keep"),
+        no_subreaper: switch("no-subreaper"),
+        cgroup_manager: global.cgroup_manager,
+        rootless: global.rootless,
+    })
+}
+
+/// The path from `/` on, cleaned of `.` and `..` as text: relative ones are seen from the working directory.
+pub fn absolute(path: &str) -> Result<String> {
+    let full = match path.strip_prefix('/') {
+        Some(_) => path.to_string(),
+        None => {
+            let here = std::env::current_dir().map_err(|error| usage(format!("the working directory is gone: {error}")))?;
+            format!("{}/{path}", here.to_string_lossy())
+        }
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in full.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+fn usage(text: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(euid: u32, initial: bool, vars: &[(&str, &str)]) -> String {
+        let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+        default_root(Caller { euid, initial_user_namespace: initial, pid: 1 }, &env)
+    }
+
+    #[test]
+    fn where_state_is_kept() {
+        assert_eq!(root(0, true, &[("XDG_RUNTIME_DIR", "/x")]), "/run/berth");
+        assert_eq!(root(1000, true, &[("XDG_RUNTIME_DIR", "/x/")]), "/x/berth");
+        assert_eq!(root(1000, true, &[("XDG_RUNTIME_DIR", "")]), "/run/user/1000/berth");
+        assert_eq!(root(0, false, &[("XDG_RUNTIME_DIR", "/x"), ("USER", "me")]), "/x/berth");
+        assert_eq!(root(0, false, &[("XDG_RUNTIME_DIR", "/x"), ("USER", "root")]), "/run/berth");
+    }
+
+    #[test]
+    fn paths_are_made_absolute_as_text() {
+        assert_eq!(absolute("/a//b/./../c/").unwrap(), "/a/c");
+        assert_eq!(absolute("/../..").unwrap(), "/");
+        assert!(absolute("x").unwrap().ends_with("/x"));
+    }
+}

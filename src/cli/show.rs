@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tables and JSON, in the shapes that runc's readers expect.
+
+use serde::Serialize;
+
+use crate::container::state::Shown;
+use crate::error::{Error, Kind, Result};
+use crate::spec::features::Features;
+use crate::spec::types::Spec;
+
+/// `state`: indented by two spaces, without a newline at the end.
+pub fn state(shown: &Shown) -> String {
+    serde_json::to_string_pretty(shown).unwrap_or_default()
+}
+
+/// `spec`: indented by tabs, with a newline at the end.
+pub fn config(spec: &Spec) -> String {
+    let mut out = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b"\t"));
+    // Writing plain values to memory cannot fail.
+    let _ = spec.serialize(&mut writer);
+    out.push(b'\n');
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `list --format json`: one line; `null` for none.
+pub fn list_json(all: &[Shown]) -> String {
+    match all {
+        [] => "null\n".to_string(),
+        all => format!("{}\n", serde_json::to_string(all).unwrap_or_default()),
+    }
+}
+
+/// `list`: columns of at least twelve characters, three apart.
+pub fn list_table(all: &[Shown]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
+    for one in all {
+        rows.push([&one.id, &one.pid.to_string(), one.status, &one.bundle, &one.created, &one.owner].map(String::from));
+    }
+    table(&rows)
+}
+
+/// `list --quiet`: an id a line.
+pub fn list_ids(ids: &[String]) -> String {
+    ids.iter().map(|id| format!("{id}\n")).collect()
+}
+
+/// `features`: indented, with a newline at the end.
+pub fn features(document: &Features) -> String {
+    format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default())
+}
+
+/// `ps --format json`: `[1,2]`, or `null` for none.
+pub fn pids_json(pids: &[i32]) -> String {
+    match pids {
+        [] => "null\n".to_string(),
+        pids => format!("{}\n", serde_json::to_string(pids).unwrap_or_default()),
+    }
+}
+
+/// `ps`: the lines of ps(1) whose PID column is one of the container's processes, below their heading.
+pub fn process_table(ps: &str, pids: &[i32]) -> Result<String> {
+    let mut lines = ps.lines();
+    let heading = lines.next().unwrap_or_default();
+    let column = heading.split_whitespace().position(|name| name == "PID");
+    let column = column.ok_or_else(|| Error::new(Kind::Usage, "ps printed no column PID: leave out options that remove it"))?;
+    let ours = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    Ok(std::iter::once(heading).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect())
+}
+
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            out.push_str(cell);
+            if column + 1 < N {
+                out.extend(std::iter::repeat_n(' ', widths[column].saturating_sub(cell.chars().count())));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_of_the_container_only() {
+        let ps = "UID   PID  CMD\nroot    1  init\nroot   42  sleep 42\nroot  421  x\n";
+        assert_eq!(process_table(ps, &[42]).unwrap(), "UID   PID  CMD\nroot   42  sleep 42\n");
+        assert!(process_table("CMD\nx\n", &[1]).is_err());
+        assert_eq!(pids_json(&[]), "null\n");
+        assert_eq!(pids_json(&[1, 2]), "[1,2]\n");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["ID", "PID"].map(String::from), ["a-long-identifier", "1"].map(String::from)];
+        assert_eq!(table(&rows), "ID                  PID\na-long-identifier   1\n");
+    }
+}

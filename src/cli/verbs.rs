@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a parsed command line to floor 4: one short function for each command.
+
+use std::io::Write;
+
+use clap::ArgMatches;
+
+use super::args::{Invocation, on, text};
+use super::log::{Level, Log};
+use super::request::{self, Caller, Global};
+use super::show;
+use crate::container::store::Store;
+use crate::container::{bundle, create, delete, features, host, kill, list, pause, ps, start};
+use crate::error::{Error, Kind, Result};
+use crate::linux::{probe, signal};
+use crate::plan::{Id, Verb};
+use crate::spec::example;
+
+/// Exit status of a command that did what it was asked.
+const DONE: u8 = 0;
+
+/// What every command gets.
+struct Context<'a> {
+    program: &'a str,
+    verb: &'a str,
+    args: &'a ArgMatches,
+    global: Global,
+    caller: Caller,
+    log: &'a Log,
+}
+
+/// Carries out a command and returns its exit status.
+pub fn run(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
+    let caller = Caller {
+        euid: probe::euid(),
+        initial_user_namespace: probe::in_initial_user_namespace(),
+        pid: std::process::id() as i32,
+    };
+    let global = request::global(&invocation.global, caller, &environment)?;
+    let context = Context { program, verb: invocation.verb.name, args: &invocation.args, global, caller, log };
+    match invocation.verb.name {
+        "create" => make(&context, Verb::Create),
+        "run" => make(&context, Verb::Run),
+        "start" => {
+            let id = context.id()?;
+            start::start(&context.store()?, &id).map(|()| DONE)
+        }
+        "state" => {
+            let id = context.id()?;
+            print(&show::state(&list::state(&context.store()?, &id)?)).map(|()| DONE)
+        }
+        "kill" => send(&context),
+        "delete" => remove(&context),
+        "list" => show_list(&context),
+        "pause" => {
+            let id = context.id()?;
+            pause::pause(&context.store()?, &id).map(|()| DONE)
+        }
+        "resume" => {
+            let id = context.id()?;
+            pause::resume(&context.store()?, &id).map(|()| DONE)
+        }
+        "ps" => show_processes(&context),
+        "features" => print(&show::features(&features::features())).map(|()| DONE),
+        "spec" => write_spec(&context),
+        "plan" => show_plan(&context),
+        other => Err(Error::new(Kind::Usage, format!("unknown command \"{other}\""))),
+    }
+}
+
+impl Context<'_> {
+    fn id(&self) -> Result<Id> {
+        request::id(self.args, self.program, self.verb)
+    }
+
+    /// The state root, for a command that needs what is in it.
+    fn store(&self) -> Result<Store> {
+        let none = || {
+            Error::new(Kind::NotFound, "container does not exist").hint(format!("there is no state root {}", self.global.root))
+        };
+        Store::open(&self.global.root)?.ok_or_else(none)
+    }
+
+    fn warn(&self, warnings: &[String]) {
+        warnings.iter().for_each(|warning| self.log.say(Level::Warning, warning));
+    }
+}
+
+fn make(context: &Context, verb: Verb) -> Result<u8> {
+    let request = request::make(verb, context.id()?, context.args, &context.global, context.caller, &environment)?;
+    let host = host::probe();
+    let bundle = bundle::read(&request.bundle)?;
+    let plan = bundle::plan(&bundle, &request, &host)?;
+    context.warn(&plan.warnings);
+    context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
+    create::make(&request, &host, &bundle, &plan)
+}
+
+fn send(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let mut rest = context.args.get_many::<String>("rest").into_iter().flatten();
+    let word = rest.next().map_or("SIGTERM", String::as_str);
+    let number = signal::parse(word).ok_or_else(|| {
+        Error::new(Kind::Usage, format!("unknown signal \"{}\"", word.escape_debug()))
+            .hint("a name (TERM, SIGTERM) or a number from 1 to 64")
+    })?;
+    if let Some(extra) = rest.next() {
+        return Err(Error::new(Kind::Usage, format!("unexpected argument \"{}\" after the signal", extra.escape_debug())));
+    }
+    kill::kill(&context.store()?, &id, number, on(context.args, "all")).map(|()| DONE)
+}
+
+fn remove(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let force = on(context.args, "force");
+    let store = match Store::open(&context.global.root)? {
+        None if force => return Ok(DONE),
+        _ => context.store()?,
+    };
+    let warnings = delete::delete(&store, &id, force)?;
+    context.warn(&warnings);
+    Ok(DONE)
+}
+
+fn show_list(context: &Context) -> Result<u8> {
+    let format = text(context.args, "format").unwrap_or("table");
+    if !["table", "json"].contains(&format) {
+        return Err(Error::new(Kind::Usage, format!("--format: \"{format}\" is neither table nor json")));
+    }
+    let store = match Store::open(&context.global.root)? {
+        None if context.global.root_given => {
+            return Err(Error::new(Kind::Usage, format!("--root: there is no directory {}", context.global.root)));
+        }
+        store => store,
+    };
+    if on(context.args, "quiet") {
+        let ids = store.map_or(Ok(Vec::new()), |store| store.ids())?;
+        let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
+        return print(&show::list_ids(&ids)).map(|()| DONE);
+    }
+    let all = store.map_or(Ok(Vec::new()), |store| list::list(&store))?;
+    print(&if format == "json" { show::list_json(&all) } else { show::list_table(&all) }).map(|()| DONE)
+}
+
+fn show_processes(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let pids = ps::pids(&context.store()?, &id)?;
+    match text(context.args, "format").unwrap_or("table") {
+        "json" => print(&show::pids_json(&pids)).map(|()| DONE),
+        "table" => {
+            let given: Vec<String> = context.args.get_many::<String>("rest").into_iter().flatten().cloned().collect();
+            print(&show::process_table(&ps_output(&given)?, &pids)?).map(|()| DONE)
+        }
+        other => Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither table nor json"))),
+    }
+}
+
+/// What ps(1) of this host prints with these options (`-ef` where there are none).
+fn ps_output(options: &[String]) -> Result<String> {
+    let mut command = std::process::Command::new("ps");
+    if options.is_empty() {
+        command.arg("-ef")
+    } else {
+        command.args(options)
+    };
+    let output = command.stdin(std::process::Stdio::null()).output().map_err(|error| {
+        Error::new(Kind::Unsupported, format!("cannot run ps: {error}")).hint("install procps, or use --format json")
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(Kind::Usage, format!("ps failed ({}): {}", output.status, said.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn write_spec(context: &Context) -> Result<u8> {
+    let bundle = request::absolute(text(context.args, "bundle").unwrap_or("."))?;
+    let spec = match on(context.args, "rootless") {
+        true => example::rootless_example(probe::euid(), probe::egid()),
+        false => example::example(),
+    };
+    let path = format!("{bundle}/config.json");
+    let config = show::config(&spec);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
+        let hint = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            "it is there already: move it away first"
+        } else {
+            "--bundle names an existing directory"
+        };
+        Error::new(Kind::Usage, format!("cannot write {path}: {}", error.kind())).hint(hint)
+    })?;
+    let done = file.write_all(config.as_bytes());
+    done.map(|()| DONE).map_err(|error| Error::new(Kind::Kernel, format!("cannot write {path}: {error}")))
+}
+
+fn show_plan(context: &Context) -> Result<u8> {
+    let id = Id::parse("CONTAINER-ID")?;
+    let mut request = request::make(Verb::Create, id, context.args, &context.global, context.caller, &environment)?;
+    let bundle = bundle::read(&request.bundle)?;
+    if bundle.spec.process.as_ref().is_some_and(|process| process.terminal) {
+        // The question is what would be done, not where the terminal goes.
+        request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
+    }
+    let plan = bundle::plan(&bundle, &request, &host::probe())?;
+    print(&plan.to_string()).map(|()| DONE)
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Writes to stdout; a reader that has gone is no failure of ours.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Kind::Kernel, format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a bundle to a plan: config.json is read once, checked whole, and planned before anything is made (runtime.md, Create; bundle.md).
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::fd;
+use crate::linux::types::Errno;
+use crate::plan::{self, Host, Plan, Request};
+use crate::spec::types::Spec;
+use crate::spec::{Problem, load, validate};
+
+/// The largest config.json that is read, in bytes.
+pub const CONFIG_MAX: usize = 32 << 20;
+
+/// A bundle that has been read and checked.
+#[derive(Debug)]
+pub struct Bundle {
+    /// config.json as it was read.
+    pub bytes: Vec<u8>,
+    /// What it says.
+    pub spec: Spec,
+    /// The root filesystem, absolute.
+    pub rootfs: String,
+    /// What the specification wants to be warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Reads and checks the configuration of a bundle.
+pub fn read(bundle: &str) -> Result<Bundle> {
+    let told = || format!("cannot open the bundle {bundle}");
+    let dir =
+        fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
+    let file = match fd::openat(&dir, "config.json", OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0) {
+        Ok(file) => file,
+        Err(error) if error.errno == Errno::ENOENT => {
+            return Err(Error::new(Kind::Config, "JSON specification file config.json not found")
+                .call(error.call, error.errno)
+                .hint(format!("the bundle is {bundle}; `spec` writes a config.json to begin with")));
+        }
+        Err(error) => return Err(Error::from(error).doing(format!("cannot open {bundle}/config.json"))),
+    };
+    let told = || format!("cannot read {bundle}/config.json");
+    fd::require_regular(&file).told(told)?;
+    let bytes = fd::read_bounded(&file, CONFIG_MAX).told(told)?;
+    let spec = load::parse_config(&bytes).map_err(|problems| refused("config.json", problems))?;
+    let checked = validate::config(&spec);
+    if !checked.problems.is_empty() {
+        return Err(refused("config.json", checked.problems));
+    }
+    let rootfs = rootfs_path(bundle, spec.root.as_ref().map_or("", |root| root.path.as_str()));
+    let warnings = checked.warnings.iter().map(|warning| format!("{}: {}", warning.at, warning.rule)).collect();
+    Ok(Bundle { bytes, spec, rootfs, warnings })
+}
+
+/// The plan for a bundle that has been read.
+pub fn plan(bundle: &Bundle, request: &Request, host: &Host) -> Result<Plan> {
+    let mut plan = plan::create(&bundle.spec, request, host).map_err(|problems| refused("config.json", problems))?;
+    plan.warnings.splice(0..0, bundle.warnings.iter().cloned());
+    Ok(plan)
+}
+
+/// root.path from `/` on: relative ones are seen from the bundle.
+pub fn rootfs_path(bundle: &str, path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_string(),
+        false => format!("{}/{}", bundle.trim_end_matches('/'), path.trim_start_matches("./").trim_end_matches('/')),
+    }
+}
+
+/// One error that names every problem of a file.
+pub fn refused(file: &str, problems: Vec<Problem>) -> Error {
+    if let [one] = &problems[..] {
+        return Error::new(Kind::Config, format!("{file}: {}", one.rule)).at(&one.at);
+    }
+    let all: Vec<String> = problems.iter().map(|problem| format!("{} ({})", problem.rule, problem.at)).collect();
+    Error::new(Kind::Config, format!("{file}: {}", all.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_path_is_seen_from_the_bundle() {
+        assert_eq!(rootfs_path("/b", "rootfs"), "/b/rootfs");
+        assert_eq!(rootfs_path("/b/", "./rootfs/"), "/b/rootfs");
+        assert_eq!(rootfs_path("/b", "/srv/root"), "/srv/root");
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let error = refused("config.json", vec![Problem::new("a.b", "is wrong"), Problem::new("c", "is missing")]);
+        assert_eq!(error.to_string(), "config.json: is wrong (a.b); is missing (c)");
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `create` and `run`: carry out the runtime's part of a plan (runtime.md, Create; Lifecycle steps 1 to 9).
+//!
+//! 1. The configuration has been checked and the plan is made: from here on things are made, in the plan's order, the journal first.
+//! 2. When a step fails, everything made so far is undone, in the reverse order, and the poststop hooks run.
+//! 3. `create` ends when the container's process waits at the start gate; `run` goes on to its program and, in the foreground, to its end.
+
+use std::os::fd::OwnedFd;
+
+use super::bundle::Bundle;
+use super::state::{State, Status, VERSION};
+use super::store::{Entry, Store};
+use super::{delete, foreground, notify};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Error, Kind, Result, Told};
+use crate::hooks;
+use crate::linux::types::Namespaces;
+use crate::linux::{clone, fd, pid, proc, socket, time};
+use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Verb};
+use crate::process::forward::Signals;
+use crate::process::gate;
+use crate::process::init::InitContext;
+use crate::process::spawn::Spawned;
+use crate::rootfs::tree::HostTree;
+
+/// Creates or runs a container. Returns the exit status of the command.
+pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan) -> Result<u8> {
+    let foreground = request.verb == Verb::Run && !request.detach;
+    if foreground && !request.no_subreaper {
+        pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
+    }
+    let signals = if foreground { Some(Signals::take()?) } else { None };
+    let store = Store::create(&request.root)?;
+    let entry = store.take(&request.id)?;
+    // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
+    if let Err(error) = cgroup::check(&plan.cgroup) {
+        store.remove(&entry)?;
+        return Err(error);
+    }
+    let mut making = Making::new(request, host, bundle, plan, entry)?;
+    let total = plan.parent.len() as u32;
+    for (number, step) in (1..).zip(&plan.parent) {
+        if let Err(error) = making.carry_out(step) {
+            return Err(making.undo(&store, error.of_step(number, total, &step.at)));
+        }
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    let Making { state, entry, spawned, poststop, .. } = making;
+    let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
+    drop(entry);
+    let status = foreground::wait(spawned, &signals)?;
+    if !request.keep {
+        delete::finish(&store, &request.id, &state, &poststop)?;
+    }
+    Ok(status)
+}
+
+/// A container that is being made, and what has been made of it.
+struct Making<'a> {
+    request: &'a Request,
+    plan: &'a Plan,
+    bundle: &'a Bundle,
+    entry: Entry,
+    state: State,
+    cgroup: Option<Cgroup>,
+    context: InitContext,
+    spawned: Option<Spawned>,
+    poststop: Vec<crate::plan::Hook>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Making<'a> {
+    fn new(request: &'a Request, host: &Host, bundle: &'a Bundle, plan: &'a Plan, entry: Entry) -> Result<Making<'a>> {
+        let own = start_time(pid::getpid())?;
+        let state = State {
+            version: VERSION,
+            id: request.id.to_string(),
+            oci_version: bundle.spec.oci_version.clone(),
+            creating: true,
+            creator_pid: pid::getpid(),
+            creator_start: own,
+            boot_id: proc::boot_id().told(|| "cannot read the boot id".to_string())?,
+            created: time::now().rfc3339(),
+            bundle: request.bundle.clone(),
+            rootfs: bundle.rootfs.clone(),
+            owner: host.euid,
+            annotations: bundle.spec.annotations.clone(),
+            cgroup: plan.cgroup.saved.clone(),
+            rootless: !host.privileged(),
+            own_pid_namespace: plan.spawn.create.contains(Namespaces::PID),
+            namespaces: plan.namespaces.bits(),
+            deny_setgroups: plan.spawn.deny_setgroups,
+            poststart: !plan.hooks.poststart.is_empty(),
+            poststop: !plan.hooks.poststop.is_empty(),
+            notify_socket: request.notify_socket.clone(),
+            ..State::default()
+        };
+        let poststop = plan.hooks.poststop.clone();
+        let context = InitContext::default();
+        Ok(Making { request, plan, bundle, entry, state, cgroup: None, context, spawned: None, poststop, warnings: Vec::new() })
+    }
+
+    /// One step of the runtime.
+    fn carry_out(&mut self, step: &ParentStep) -> Result<()> {
+        match &step.op {
+            ParentOp::SaveCreating => self.save_creating(),
+            ParentOp::MakeCgroup => self.make_cgroup(),
+            ParentOp::OpenNamespaces(joins) => self.open_namespaces(joins),
+            ParentOp::OpenTree { .. } => self.open_tree(&step.op),
+            ParentOp::ConnectConsole(path) => {
+                self.context.console_socket = Some(connect(path, "console socket")?);
+                Ok(())
+            }
+            ParentOp::ConnectListener(path) => {
+                self.context.listener = Some(connect(path, "seccomp listener's socket")?);
+                Ok(())
+            }
+            ParentOp::MakeStartGate => {
+                self.context.gate = Some(gate::make(&self.entry)?);
+                Ok(())
+            }
+            ParentOp::MakeNotifySocket => notify::make_directory(&self.entry),
+            ParentOp::Clone => self.clone_process(),
+            ParentOp::OomScoreAdj(adjust) => self.spawned()?.oom_score_adj(*adjust),
+            ParentOp::WriteIdMaps => {
+                let plan = self.plan;
+                self.spawned()?.write_id_maps(&plan.spawn)
+            }
+            ParentOp::MoveNetDevice { .. } => Err(Error::new(Kind::Unsupported, "moving network devices is not supported yet")),
+            ParentOp::EnterResctrl => Err(Error::new(Kind::Unsupported, "resctrl groups are not supported yet")),
+            ParentOp::ReleaseChild => self.spawned()?.proceed(),
+            ParentOp::RuntimeHooks => self.runtime_hooks(),
+            ParentOp::AwaitReady => self.spawned()?.await_ready(),
+            ParentOp::SaveCreated => self.save_created(),
+            ParentOp::PidFile(path) => write_pid_file(path, self.state.init_process_pid),
+            ParentOp::SendPidfd(path) => self.send_pidfd(path),
+            ParentOp::ReleaseReady => self.spawned()?.go_on(),
+            ParentOp::AwaitExec => self.spawned()?.await_exec(),
+            ParentOp::PoststartHooks => hooks::run_all(&self.plan.hooks.poststart, &self.state.for_hooks(Status::Running), None),
+        }
+    }
+
+    fn spawned(&mut self) -> Result<&mut Spawned> {
+        self.spawned.as_mut().ok_or_else(|| Error::new(Kind::Peer, "there is no process yet"))
+    }
+}
+
+/// The steps themselves, in the order in which a plan has them.
+impl Making<'_> {
+    /// The journal: what is going to be made, and the configuration that says so.
+    fn save_creating(&mut self) -> Result<()> {
+        self.entry.write("config.json", &self.bundle.bytes)?;
+        self.entry.save(&self.state)
+    }
+
+    fn make_cgroup(&mut self) -> Result<()> {
+        let (cgroup, warning) = Cgroup::create(&self.plan.cgroup)?;
+        self.warnings.extend(warning);
+        cgroup.apply(&self.plan.cgroup.writes)?;
+        if let Some(filter) = &self.plan.cgroup.devices {
+            self.warnings.extend(cgroup.filter_devices(filter)?);
+        }
+        if *cgroup.saved() != self.state.cgroup {
+            self.state.cgroup = cgroup.saved().clone();
+            self.entry.save(&self.state)?;
+        }
+        self.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    fn open_namespaces(&mut self, joins: &[Join]) -> Result<()> {
+        for join in joins {
+            let what = || format!("cannot join the {} namespace {}", crate::plan::namespaces::name(join.kind), join.path);
+            let told = |error: crate::linux::call::CallError| Error::from(error).doing(what()).at(&join.at);
+            let namespace = clone::open_namespace(&join.path).map_err(told)?;
+            let kind = clone::namespace_kind(&namespace).map_err(told)?;
+            if kind != join.kind {
+                let found = crate::plan::namespaces::name(kind);
+                return Err(Error::new(Kind::Config, format!("{}: it is a {found} namespace", what())).at(&join.at));
+            }
+            self.context.namespaces.push(namespace);
+        }
+        Ok(())
+    }
+
+    fn open_tree(&mut self, op: &ParentOp) -> Result<()> {
+        let ParentOp::OpenTree { slot, path, recursive, nofollow, id_map, id_map_recursive } = op else { return Ok(()) };
+        let tree = HostTree {
+            path,
+            recursive: *recursive,
+            nofollow: *nofollow,
+            id_map: id_map.as_ref(),
+            id_map_recursive: *id_map_recursive,
+        };
+        self.context.trees.open(*slot, tree)
+    }
+
+    fn clone_process(&mut self) -> Result<()> {
+        let context = std::mem::take(&mut self.context);
+        let directory = self.cgroup.as_ref().and_then(Cgroup::clone_into);
+        let cloned_into = directory.is_some();
+        let spawned = Spawned::clone(self.plan, context, &self.state.for_hooks(Status::Creating), directory)?;
+        self.state.init_process_pid = spawned.pid();
+        self.spawned = Some(spawned);
+        self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.enter(self.state.init_process_pid, cloned_into))
+    }
+
+    fn runtime_hooks(&mut self) -> Result<()> {
+        self.spawned()?.await_hooks()?;
+        // Both kinds run after the environment is made and before the process leaves the host's root: it is `created` for neither yet.
+        let state = self.state.for_hooks(Status::Creating);
+        hooks::run_all(&self.plan.hooks.prestart, &state, Some(&self.request.bundle))?;
+        hooks::run_all(&self.plan.hooks.create_runtime, &state, Some(&self.request.bundle))?;
+        self.spawned()?.hooks_done()
+    }
+
+    /// From here on the container exists, whatever becomes of the runtime.
+    fn save_created(&mut self) -> Result<()> {
+        self.state.init_process_start = start_time(self.state.init_process_pid)?;
+        self.state.creating = false;
+        self.entry.save(&self.state)
+    }
+
+    fn send_pidfd(&mut self, path: &str) -> Result<()> {
+        let socket = connect(path, "pidfd socket")?;
+        socket::send(&socket, b"standard", &[self.spawned()?.pidfd()]).told(|| format!("cannot send the pidfd to {path}"))
+    }
+
+    /// Undoes what was made; `error` stays what is told.
+    fn undo(mut self, store: &Store, error: Error) -> Error {
+        if let Some(spawned) = self.spawned.take() {
+            spawned.abort();
+        }
+        self.state.init_process_pid = 0;
+        let undone = delete::destroy(&self.state).and_then(|()| store.remove(&self.entry));
+        if let Some(path) = &self.request.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+        delete::run_poststop(&self.poststop, &self.state);
+        match undone {
+            Ok(()) => error,
+            Err(also) => error.hint(format!("and what was made could not be removed: {also}")),
+        }
+    }
+}
+
+fn connect(path: &str, what: &str) -> Result<OwnedFd> {
+    socket::connect(socket::Kind::Stream, path).told(|| format!("cannot connect to the {what} {path}"))
+}
+
+/// The pid in decimal, without a newline: a reader sees all of it or no file.
+fn write_pid_file(path: &str, pid: i32) -> Result<()> {
+    let told = || format!("cannot write the pid file {path}");
+    let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let dir = fd::open_dir_path(if dir.is_empty() { "/" } else { dir }).told(told)?;
+    fd::write_file_atomic(&dir, name, pid.to_string().as_bytes(), 0o644).told(told)
+}
+
+/// When a process started, in clock ticks since boot.
+fn start_time(pid: i32) -> Result<u64> {
+    let told = || format!("cannot read the start time of process {pid}");
+    match proc::pid_stat(pid).told(told)? {
+        Some(stat) if !stat.ended() => Ok(stat.start_time),
+        _ => Err(Error::new(Kind::Peer, told()).hint("it has ended")),
+    }
+}

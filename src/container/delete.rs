@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `delete`: undo what create did (runtime.md, Delete; Lifecycle steps 11 to 13).
+//!
+//! 1. A container that runs is refused, or with `--force` killed.
+//! 2. Its processes, its cgroup, and last its state directory are removed.
+//! 3. The poststop hooks run.
+//!
+//! It is a reconciler: it goes by the journal, does what is left to do, and says that all is gone only when it has seen so. What has gone
+//! already is no error, so that it can be repeated after any crash.
+
+use std::time::{Duration, Instant};
+
+use super::init_process;
+use super::state::{State, Status};
+use super::store::{Entry, Store};
+use super::{bundle, host};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result, Told};
+use crate::hooks;
+use crate::linux::pid;
+use crate::linux::types::Errno;
+use crate::plan::{self, Hook, Id, Request};
+use crate::spec::load;
+
+/// How long a killed process may take to die.
+const DEATH: Duration = Duration::from_secs(10);
+/// How long a command that holds the container may take to let go of it.
+const LOCK: Duration = Duration::from_secs(10);
+
+/// Deletes a container. Returns what the user should know although the container is gone.
+pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
+    let entry = match store.get(id) {
+        Err(error) if force && error.kind == Kind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    hold(&entry, force)?;
+    let state = match entry.load() {
+        Ok(state) => state,
+        Err(error) if !force && error.kind != Kind::NotFound => return Err(error),
+        Err(error) if !force => return Err(error),
+        Err(_) => from_what_is_left(&entry, store.path()),
+    };
+    match entry.status(&state) {
+        status @ (Status::Running | Status::Paused | Status::Creating) if !force => {
+            return Err(Error::new(Kind::Status, format!("cannot delete container {id} that is not stopped: {}", status.name()))
+                .hint("kill it first, or use --force"));
+        }
+        _ => {}
+    }
+    let poststop = if state.poststop { saved_hooks(&entry)? } else { Vec::new() };
+    destroy(&state)?;
+    store.remove(&entry)?;
+    Ok(run_poststop(&poststop, &state))
+}
+
+/// Waits for the lock: a create that goes on, a start that waits for its hooks. With force its maker is not waited for for ever.
+fn hold(entry: &Entry, force: bool) -> Result<()> {
+    let deadline = Instant::now() + LOCK;
+    while !entry.try_lock()? {
+        if Instant::now() > deadline {
+            return Err(Error::new(Kind::State, format!("another command has held {} for {} s", entry.id(), LOCK.as_secs()))
+                .hint("a hook that does not end? see the processes of the runtime"));
+        }
+        if let (true, Ok(state)) = (force, entry.load()) {
+            // Its program must not keep us waiting, whatever the other command waits for.
+            kill_everything(&state)?;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Kills what runs and removes what was made, the state directory excepted.
+pub fn destroy(state: &State) -> Result<()> {
+    kill_everything(state)?;
+    if let Some(pidfd) = init_process::open(state)? {
+        let gone =
+            pid::wait_exited(&pidfd, Some(DEATH)).told(|| format!("cannot wait for process {}", state.init_process_pid))?;
+        if !gone && init_process::open(state)?.is_some() {
+            return Err(Error::new(
+                Kind::Status,
+                format!(
+                    "process {} of {} was killed {} s ago and has not died",
+                    state.init_process_pid,
+                    state.id,
+                    DEATH.as_secs()
+                ),
+            )
+            .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
+        }
+    }
+    Cgroup::reopen(&state.cgroup)?.remove(DEATH)
+}
+
+fn kill_everything(state: &State) -> Result<()> {
+    if let Some(pidfd) = init_process::open(state)? {
+        match pid::send_signal(&pidfd, libc::SIGKILL) {
+            Err(error) if error.errno != Errno::ESRCH => return Err(error).told(|| format!("cannot kill {}", state.id)),
+            _ => {}
+        }
+    }
+    Cgroup::reopen(&state.cgroup)?.kill()
+}
+
+/// The state of a container whose file is missing or damaged: what its saved configuration says of its cgroup.
+fn from_what_is_left(entry: &Entry, root: &str) -> State {
+    let mut state = State { id: entry.id().to_string(), ..State::default() };
+    let request = Request::create(entry.id().clone(), "/", root);
+    let spec = entry.config().ok().and_then(|bytes| load::parse_config(&bytes).ok());
+    if let Some(plan) = spec.and_then(|spec| plan::resources::plan(&spec, &request, &host::probe()).ok()) {
+        state.cgroup = plan.saved;
+    }
+    state
+}
+
+fn saved_hooks(entry: &Entry) -> Result<Vec<Hook>> {
+    let spec = load::parse_config(&entry.config()?).map_err(|problems| bundle::refused("saved config.json", problems))?;
+    Ok(plan::hooks(&spec).poststop)
+}
+
+/// Runs the poststop hooks: one that fails is told of and does not keep the next from running.
+pub fn run_poststop(all: &[Hook], state: &State) -> Vec<String> {
+    let json = state.for_hooks(Status::Stopped).json();
+    all.iter().filter_map(|hook| hooks::run(hook, &json, None).err()).map(|error| error.to_string()).collect()
+}
+
+/// After a foreground `run`: the process has ended, and what it leaves goes.
+pub fn finish(store: &Store, id: &Id, state: &State, poststop: &[Hook]) -> Result<Vec<String>> {
+    let entry = match store.get(id) {
+        // Somebody else has deleted it meanwhile.
+        Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    entry.lock()?;
+    destroy(state)?;
+    store.remove(&entry)?;
+    Ok(run_poststop(poststop, state))
+}

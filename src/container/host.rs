@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fills [`Host`] from what the kernel says: every fact that some plan may ask for, each at the price of a system call or two.
+
+use crate::cgroup::v1;
+use crate::linux::probe;
+use crate::linux::types::CgroupMode;
+use crate::plan::Host;
+
+/// The facts about this host.
+pub fn probe() -> Host {
+    let euid = probe::euid();
+    let cgroup = probe::cgroup_mode();
+    let on_v2 = matches!(cgroup, CgroupMode::Unified | CgroupMode::Hybrid);
+    // Only an ordinary user needs another's help to map ids.
+    let helper = |name: &str| if euid == 0 { None } else { probe::program(name) };
+    Host {
+        kernel: probe::kernel(),
+        euid,
+        egid: probe::egid(),
+        initial_user_namespace: probe::in_initial_user_namespace(),
+        capabilities: probe::capabilities(),
+        last_capability: probe::last_capability(),
+        cgroup,
+        own_cgroup: if on_v2 { probe::own_cgroup() } else { "/".to_string() },
+        v2_controllers: if on_v2 { probe::v2_controllers() } else { Vec::new() },
+        v1_hierarchies: match cgroup {
+            CgroupMode::Hybrid | CgroupMode::Legacy => v1::hierarchies(),
+            _ => Vec::new(),
+        },
+        user_manager_cgroup: None,
+        newuidmap: helper("newuidmap"),
+        newgidmap: helper("newgidmap"),
+        apparmor: probe::apparmor(),
+        selinux: probe::selinux(),
+    }
+}

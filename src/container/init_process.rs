@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A hold on a container's first process that no reuse of its pid can move to another.
+
+use std::os::fd::OwnedFd;
+
+use super::state::State;
+use super::store::lives;
+use crate::error::{Result, Told};
+use crate::linux::pid;
+use crate::linux::types::Errno;
+
+/// A pidfd of the container's process, if it lives: opened first and checked afterwards, so that it cannot be another's.
+pub fn open(state: &State) -> Result<Option<OwnedFd>> {
+    if state.init_process_pid <= 0 {
+        return Ok(None);
+    }
+    let pidfd = match pid::pidfd_open(state.init_process_pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) if error.errno == Errno::ESRCH => return Ok(None),
+        other => other.told(|| format!("cannot open process {} of {}", state.init_process_pid, state.id))?,
+    };
+    Ok(lives(state.init_process_pid, state.init_process_start, &state.boot_id).then_some(pidfd))
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Floor 4: the life of a container, one file per verb; each begins with the steps that the specification gives it (runtime.md).
+
+pub mod bundle;
+pub mod create;
+pub mod delete;
+pub mod features;
+pub mod foreground;
+pub mod host;
+pub mod init_process;
+pub mod kill;
+pub mod list;
+pub mod notify;
+pub mod pause;
+pub mod ps;
+pub mod start;
+pub mod state;
+pub mod store;

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `start`: let a created container go on to its program (runtime.md, Start; Lifecycle steps 6 to 9).
+//!
+//! 1. A container that is not created gets an error, and nothing happens to it.
+//! 2. The start gate is opened: the process runs the startContainer hooks and then the program.
+//! 3. The poststart hooks run.
+//!
+//! A hook that fails stops the container and destroys it, and is this command's error; so is a program that cannot be executed, but
+//! then the stopped container stays to be asked about.
+
+use std::os::fd::AsFd;
+
+use super::notify::NotifySocket;
+use super::state::{State, Status};
+use super::store::{Entry, Store};
+use super::{bundle, delete, init_process};
+use crate::error::{Error, Kind, Result};
+use crate::hooks;
+use crate::plan::{self, Hooks, Id};
+use crate::process::gate::{self, Passage};
+use crate::spec::load;
+
+/// Starts a created container.
+pub fn start(store: &Store, id: &Id) -> Result<()> {
+    let entry = store.get(id)?;
+    entry.lock()?;
+    let state = entry.load()?;
+    let status = entry.status(&state);
+    let refuse = |text: String| Err(Error::new(Kind::Status, text));
+    match status {
+        Status::Created => {}
+        Status::Stopped => return refuse("cannot start a container that has stopped".into()),
+        Status::Running => return refuse("cannot start an already running container".into()),
+        other => return refuse(format!("cannot start a container in the {} state", other.name())),
+    }
+    let Some(pidfd) = init_process::open(&state)? else {
+        return refuse("cannot start a container that has stopped".into());
+    };
+    let notify = match &state.notify_socket {
+        Some(host) => Some(NotifySocket::bind(&format!("{}/{id}", store.path()), host)?),
+        None => None,
+    };
+    match gate::release(&entry, &pidfd, None) {
+        Ok(Passage::Executed) => {}
+        Ok(Passage::NobodyWaits) => return refuse("cannot start a container that has stopped".into()),
+        Err(error) if error.kind == Kind::Hook => return Err(undo(store, &entry, &state, error)),
+        Err(error) => return Err(error),
+    }
+    gate::remove(&entry)?;
+    if state.poststart {
+        let hooks = saved_hooks(&entry)?;
+        if let Err(error) = hooks::run_all(&hooks.poststart, &state.for_hooks(Status::Running), None) {
+            return Err(undo(store, &entry, &state, error));
+        }
+    }
+    drop(entry);
+    notify.map_or(Ok(()), |socket| socket.forward(pidfd.as_fd(), state.init_process_pid))
+}
+
+fn saved_hooks(entry: &Entry) -> Result<Hooks> {
+    let spec = load::parse_config(&entry.config()?).map_err(|problems| bundle::refused("saved config.json", problems))?;
+    Ok(plan::hooks(&spec))
+}
+
+/// Lifecycle step 12 and 13 after a hook has failed; `error` stays what is told.
+fn undo(store: &Store, entry: &Entry, state: &State, error: Error) -> Error {
+    let poststop = saved_hooks(entry).map(|hooks| hooks.poststop).unwrap_or_default();
+    let undone = delete::destroy(state).and_then(|()| store.remove(entry));
+    delete::run_poststop(&poststop, state);
+    match undone {
+        Ok(()) => error,
+        Err(also) => error.hint(format!("and the container could not be removed: {also}")),
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where states are kept: the state root, one directory for each container, opened once and then used by descriptor only.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+
+use super::state::{Signs, State, Status, VERSION, status};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::types::Errno;
+use crate::linux::{fd, proc};
+use crate::plan::Id;
+
+/// The start gate's name in a container's directory.
+pub const GATE: &str = "exec.fifo";
+/// The largest state file that is read: it is ours, and a container's annotations are in it.
+const STATE_MAX: usize = 16 << 20;
+
+/// The state root.
+#[derive(Debug)]
+pub struct Store {
+    root: OwnedFd,
+    path: String,
+}
+
+impl Store {
+    /// Opens the state root, and makes it where it is missing, for its owner only.
+    pub fn create(path: &str) -> Result<Store> {
+        let told = || format!("cannot make the state root {path}");
+        let mut parent = fd::open_dir_path("/").told(told)?;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            match fd::mkdirat(&parent, part, 0o700) {
+                Ok(()) => {}
+                Err(error) if error.errno == Errno::EEXIST => {}
+                // A read-only or foreign directory on the way may still hold the next one.
+                Err(error) if [Errno::EROFS, Errno::EACCES].contains(&error.errno) && fd::statat(&parent, part).is_ok() => {}
+                Err(error) => return Err(Error::from(error).doing(told())),
+            }
+            parent = fd::openat(&parent, part, OFlag::O_PATH | OFlag::O_DIRECTORY, 0).told(told)?;
+        }
+        Ok(Store { root: parent, path: path.to_string() })
+    }
+
+    /// Its path, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Opens the state root if it is there.
+    pub fn open(path: &str) -> Result<Option<Store>> {
+        match fd::open_dir_path(path) {
+            Ok(root) => Ok(Some(Store { root, path: path.to_string() })),
+            Err(error) if [Errno::ENOENT, Errno::ENOTDIR].contains(&error.errno) => Ok(None),
+            Err(error) => Err(Error::from(error).doing(format!("cannot open the state root {path}"))),
+        }
+    }
+
+    /// Takes an id: makes its directory, which fails where it exists, and holds it against every other command.
+    pub fn take(&self, id: &Id) -> Result<Entry> {
+        match fd::mkdirat(&self.root, id.as_str(), 0o711) {
+            Ok(()) => {}
+            Err(error) if error.errno == Errno::EEXIST => {
+                return Err(Error::new(Kind::Exists, "container with given ID already exists")
+                    .hint(format!("delete it (`delete {id}`) or choose another id; its state is in {}/{id}", self.path)));
+            }
+            Err(error) => return Err(Error::from(error).doing(format!("cannot make the state directory {}/{id}", self.path))),
+        }
+        let entry = self.entry(id)?;
+        // Nobody else knows the directory yet, but a delete may be quick.
+        if !fd::flock(&entry.dir, true, false).unwrap_or(false) {
+            return Err(Error::new(Kind::State, format!("the container {id} is being deleted while it is made")));
+        }
+        Ok(entry)
+    }
+
+    /// The directory of a container that exists.
+    pub fn get(&self, id: &Id) -> Result<Entry> {
+        self.entry(id)
+    }
+
+    fn entry(&self, id: &Id) -> Result<Entry> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        match fd::openat(&self.root, id.as_str(), flags, 0) {
+            Ok(dir) => Ok(Entry { dir, id: id.clone() }),
+            Err(error) if error.errno == Errno::ENOENT => Err(Error::new(Kind::NotFound, "container does not exist")
+                .hint(format!("no container \"{id}\" in {}; `list` shows those there are", self.path))),
+            Err(error) => Err(Error::from(error).doing(format!("cannot open the state directory {}/{id}", self.path))),
+        }
+    }
+
+    /// The ids there are, sorted.
+    pub fn ids(&self) -> Result<Vec<Id>> {
+        let told = || format!("cannot list the state root {}", self.path);
+        let dir = fd::open_dir(&self.path).told(told)?;
+        let names = fd::names(&dir).told(told)?;
+        let mut ids: Vec<Id> = names.iter().filter_map(|name| Id::parse(name.to_str()?).ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Removes a container's directory: the last thing that a delete does.
+    pub fn remove(&self, entry: &Entry) -> Result<()> {
+        let told = || format!("cannot remove the state directory {}/{}", self.path, entry.id);
+        fd::remove_contents(&entry.dir).told(told)?;
+        match fd::rmdirat(&self.root, entry.id.as_str()) {
+            Err(error) if error.errno != Errno::ENOENT => Err(Error::from(error).doing(told())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One container's directory.
+#[derive(Debug)]
+pub struct Entry {
+    dir: OwnedFd,
+    id: Id,
+}
+
+impl AsFd for Entry {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+impl Entry {
+    /// The container's id.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Waits until no other command changes this container, and keeps others waiting until the entry is dropped.
+    pub fn lock(&self) -> Result<()> {
+        fd::flock(&self.dir, true, true).map(drop).told(|| format!("cannot lock the state of {}", self.id))
+    }
+
+    /// As [`Entry::lock`], where nobody holds it: whether that was so.
+    pub fn try_lock(&self) -> Result<bool> {
+        fd::flock(&self.dir, true, false).told(|| format!("cannot lock the state of {}", self.id))
+    }
+
+    /// Reads the state.
+    pub fn load(&self) -> Result<State> {
+        let bytes = match fd::read_at(&self.dir, "state.json", STATE_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) if error.errno == Errno::ENOENT => {
+                return Err(Error::new(Kind::NotFound, "container does not exist").hint(format!(
+                    "the state directory of {} is there but empty: `delete --force {}` removes it",
+                    self.id, self.id
+                )));
+            }
+            Err(error) => return Err(Error::from(error).doing(format!("cannot read the state of {}", self.id))),
+        };
+        let damaged = |why: String| {
+            Error::new(Kind::State, format!("the state of {} is damaged: {why}", self.id))
+                .hint(format!("`delete --force {}` removes what is left of the container", self.id))
+        };
+        let state: State = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        match state.version {
+            VERSION => Ok(state),
+            other => Err(damaged(format!("its version is {other}, this berth reads {VERSION}"))),
+        }
+    }
+
+    /// Replaces the state, so that a reader sees the old one or the new one.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let bytes =
+            serde_json::to_vec(state).map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
+        self.write("state.json", &bytes)
+    }
+
+    /// Writes a file of this container, for root only.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        fd::write_file_atomic(&self.dir, name, bytes, 0o600).told(|| format!("cannot save {name} of {}", self.id))
+    }
+
+    /// The configuration as it was at create.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        fd::read_at(&self.dir, "config.json", crate::container::bundle::CONFIG_MAX)
+            .told(|| format!("cannot read the saved configuration of {}", self.id))
+    }
+
+    /// What the kernel says of this container now.
+    pub fn signs(&self, state: &State) -> Signs {
+        Signs {
+            alive: lives(state.init_process_pid, state.init_process_start, &state.boot_id),
+            creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
+            gate: fd::statat(&self.dir, GATE).is_ok(),
+            frozen: !state.creating && Cgroup::reopen(&state.cgroup).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
+        }
+    }
+
+    /// The status of this container now.
+    pub fn status(&self, state: &State) -> Status {
+        status(state, self.signs(state))
+    }
+}
+
+/// Whether the process of this pid is still the one that started then, in this boot, and is neither zombie nor dead.
+pub fn lives(pid: i32, start: u64, boot_id: &str) -> bool {
+    if pid <= 0 || boot_id != proc::boot_id().unwrap_or_default() {
+        return false;
+    }
+    matches!(proc::pid_stat(pid), Ok(Some(stat)) if stat.start_time == start && !stat.ended())
+}
