@@ -77,6 +77,14 @@ daemon() {
 }
 daemon_pid() { cat "/run/$1.daemon"; }
 
+# stop_daemons: ends them and removes the cgroups that they made, so that hack/native finds none and says nothing.
+stop_daemons() {
+    local file
+    for file in /run/*.daemon; do kill "$(cat "$file")" 2>/dev/null || true; done
+    wait
+    find /sys/fs/cgroup -depth -mindepth 1 -type d ! -name command -exec rmdir {} + 2>/dev/null || true
+}
+
 # run_checks ARGUMENT…: the driver's own arguments. Of the driver's functions `start` makes the room ready, `client`
 # says the client's name and version, and `sweep` removes what a failed check may have left, so that it spoils no other.
 run_checks() {
@@ -101,7 +109,7 @@ run_checks() {
         for word in "${words[@]}"; do [[ $name != *$word* ]] || break; word=''; done
         [ ${#words[@]} = 0 ] || [ -n "$word" ] || continue
         : >$REASON
-        for log in $LOGS/*.log; do stat -c %s "$log" >"$log.before"; done
+        for log in "$LOGS"/*.log; do stat -c %s "$log" >"$log.before"; done
         begun=$SECONDS
         status=0
         timeout --kill-after=5 "$CHECK_SECONDS" bash "$0" --check "$name" >/run/check-output 2>&1 </dev/null || status=$?
@@ -114,6 +122,7 @@ run_checks() {
         esac
         [ $((SECONDS - begun)) -lt 15 ] || echo "-- $name took $((SECONDS - begun)) s"
     done
+    stop_daemons
     echo "$passed passed, $failed failed, $skipped skipped"
     [ $failed = 0 ]
 }
@@ -122,7 +131,7 @@ run_checks() {
 show_logs() {
     local log
     tail -n 30 /run/check-output | sed 's/^/    | /'
-    for log in $LOGS/*.log; do
+    for log in "$LOGS"/*.log; do
         tail -c +$(($(cat "$log.before" 2>/dev/null || echo 0) + 1)) "$log" | tail -n 20 | sed "s,^,    ${log##*/}: ,"
     done
 }
