@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Device nodes, links and directories inside the root filesystem (config-linux.md, "Devices"; runtime-linux.md, "Dev symbolic links").
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::target::{self, Make};
 use super::{ExactModes, RootFs};
 use crate::error::{Error, Kind, Result, Told};
+use crate::linux::call::{self, CallError};
 use crate::linux::fd::{self, OFlag, Stat};
 use crate::linux::mount::{self as sys, OpenTree};
 use crate::linux::types::{DeviceNumber, Errno, NodeKind};
@@ -13,18 +14,18 @@ use crate::plan::step::Node;
 
 impl RootFs {
     /// Makes a device node or FIFO; one that is there already and the same is taken.
-    pub fn node(&self, node: &Node) -> Result<()> {
+    pub fn node(&mut self, node: &Node) -> Result<()> {
         if node.bind {
             return self.bind_node(node);
         }
         let what = || format!("cannot make the device \"{}\"", node.path);
-        let (parent, leaf) = target::parent_or_make(&self.root, &node.path).told(what)?;
+        let (parent, leaf) = self.parent(&node.path).told(what)?;
         let exact = ExactModes::begin();
-        let made = fd::mknodat(&parent, leaf, node.kind, node.number, node.mode);
+        let made = fd::mknodat(parent, leaf, node.kind, node.number, node.mode);
         drop(exact);
         match made {
             Err(error) if error.errno == Errno::EEXIST => {
-                let there = fd::openat(&parent, leaf, OFlag::O_PATH, 0).told(what)?;
+                let there = fd::openat(parent, leaf, OFlag::O_PATH, 0).told(what)?;
                 return require(node, &fd::stat(&there).told(what)?, "what is there already");
             }
             // A runtime inside a container may have no CAP_MKNOD, yet the very node.
@@ -34,11 +35,23 @@ impl RootFs {
             other => other.told(what)?,
         }
         if (node.uid, node.gid) != (0, 0) {
-            let made = fd::openat(&parent, leaf, OFlag::O_PATH, 0).told(what)?;
+            let made = fd::openat(parent, leaf, OFlag::O_PATH, 0).told(what)?;
             require(node, &fd::stat(&made).told(what)?, "what was just made")?;
             fd::fchown(&made, node.uid, node.gid).told(what)?;
         }
         Ok(())
+    }
+
+    /// The directory that `path`'s last component is in, and that component. Nodes and links come in rows: the last directory is kept,
+    /// until something is mounted.
+    fn parent<'a>(&mut self, path: &'a str) -> call::Result<(BorrowedFd<'_>, &'a str)> {
+        let (parent, leaf) = target::split(path);
+        let dir = match self.parent.take() {
+            Some((known, dir)) if known == parent => dir,
+            _ => target::open_or_make(&self.root, parent, Make::Directory, true)?,
+        };
+        let kept = self.parent.insert((parent.to_string(), dir));
+        Ok((kept.1.as_fd(), leaf))
     }
 
     /// Binds the host's node of the same path.
@@ -51,13 +64,13 @@ impl RootFs {
     }
 
     /// Makes a symbolic link where nothing is yet.
-    pub fn link(&self, path: &str, target: &str, only_existing: bool) -> Result<()> {
+    pub fn link(&mut self, path: &str, target: &str, only_existing: bool) -> Result<()> {
         let what = || format!("cannot make the link \"{path}\"");
-        if only_existing && self.root.open_path(target).is_err() {
+        if only_existing && self.root.find(target, true).told(what)?.is_none() {
             return Ok(());
         }
-        let (parent, leaf) = target::parent_or_make(&self.root, path).told(what)?;
-        match fd::symlinkat(target, &parent, leaf) {
+        let (parent, leaf) = self.parent(path).told(what)?;
+        match fd::symlinkat(target, parent, leaf) {
             Err(error) if error.errno == Errno::EEXIST => Ok(()),
             other => other.told(what),
         }
@@ -72,9 +85,7 @@ impl RootFs {
             other => other.told(what)?,
         };
         if !fd::stat(&place).told(what)?.is_dir() {
-            return Err(
-                Error::from(crate::linux::call::CallError::new(format!("mkdirat({path:?})"), Errno::ENOTDIR)).doing(what())
-            );
+            return Err(Error::from(CallError::new(format!("mkdirat({path:?})"), Errno::ENOTDIR)).doing(what()));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::error::{Result, Told};
 use crate::linux::call;
 use crate::linux::fd;
 use crate::linux::mount::{self as sys, Change};
-use crate::linux::types::{Errno, MountAttr};
+use crate::linux::types::MountAttr;
 
 /// One mount that is put over many places. The kernel copies attached mounts only (before Linux 6.15), so the first place gets the mount
 /// itself and the others a copy of it.
@@ -44,21 +44,14 @@ pub(super) fn empty_directory(label: Option<&str>) -> call::Result<OwnedFd> {
     make("1").or_else(|_| make("2"))
 }
 
-/// A path that is not there needs no hiding.
-fn missing(errno: Errno) -> bool {
-    matches!(errno, Errno::ENOENT | Errno::ENOTDIR)
-}
-
 impl RootFs {
     /// Hides these paths: a directory under an empty one, anything else under the host's null device.
     pub fn mask_paths(&mut self, paths: &[String], label: Option<&str>) -> Result<()> {
         let mut empty: Option<Cover> = None;
         for path in paths {
             let what = || format!("cannot mask \"{path}\"");
-            let place = match self.root.open_path(path) {
-                Err(error) if missing(error.errno) => continue,
-                other => other.told(what)?,
-            };
+            // A path that is not there needs no hiding.
+            let Some(place) = self.root.find(path, true).told(what)? else { continue };
             if fd::stat(&place).told(what)?.is_dir() {
                 let cover = match empty.as_mut() {
                     Some(cover) => cover,
@@ -79,10 +72,7 @@ impl RootFs {
     /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is.
     pub fn readonly_path(&self, path: &str) -> Result<()> {
         let what = || format!("cannot make \"{path}\" read-only");
-        let place = match self.root.open_path(path) {
-            Err(error) if missing(error.errno) => return Ok(()),
-            other => other.told(what)?,
-        };
+        let Some(place) = self.root.find(path, true).told(what)? else { return Ok(()) };
         let readonly = Change { set: MountAttr::RDONLY.bits(), ..Change::default() };
         let (at, root) = (fd::stat(&place).told(what)?, fd::stat(&self.root).told(what)?);
         if at.mount_root && at.mount_id == root.mount_id {

@@ -45,6 +45,8 @@ pub struct RootFs {
     null: Option<Cover>,
     /// Mounts that become read-only when everything in them is made.
     readonly_last: Vec<OwnedFd>,
+    /// The directory that a node or link was last made in, and its path.
+    parent: Option<(String, OwnedFd)>,
 }
 
 /// Sets how all mounts of this mount namespace propagate, from `/` on.
@@ -69,7 +71,8 @@ impl RootFs {
             Tree::Path(path) => sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE).told(what)?,
             Tree::FromRuntime(slot) => trees.take(*slot)?,
         };
-        if !fd::stat(&tree).told(what)?.is_dir() {
+        let top = fd::stat(&tree).told(what)?;
+        if !top.is_dir() {
             return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")));
         }
         let change = Change { propagation: Some(propagation.kind), ..Change::default() };
@@ -80,18 +83,18 @@ impl RootFs {
             other => other,
         }
         .told(what)?;
-        refuse_host_root(&tree, path)?;
+        refuse_host_root(&top, path)?;
         if private_parent {
             make_private(&place).told(what)?;
         }
         sys::move_mount(&tree, &place).told(what)?;
-        Ok(RootFs { root: Root::from(tree), trees, null: Some(Cover::new(null)), readonly_last: Vec::new() })
+        Ok(RootFs { root: Root::from(tree), trees, null: Some(Cover::new(null)), readonly_last: Vec::new(), parent: None })
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
     pub fn current() -> Result<RootFs> {
         let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-        Ok(RootFs { root, trees: HostTrees::default(), null: None, readonly_last: Vec::new() })
+        Ok(RootFs { root, trees: HostTrees::default(), null: None, readonly_last: Vec::new(), parent: None })
     }
 
     /// The directory that all paths of the container are opened in.
@@ -149,10 +152,9 @@ fn host_null() -> Result<OwnedFd> {
 }
 
 /// A container in the host's own root could change everything that its mounts do not cover.
-fn refuse_host_root(tree: &OwnedFd, path: &str) -> Result<()> {
-    let what = || format!("cannot compare \"{path}\" with the host's root");
-    let same = fd::stat(tree).told(what)?.same_file(&fd::stat_path("/").told(what)?);
-    if same {
+fn refuse_host_root(top: &fd::Stat, path: &str) -> Result<()> {
+    let host = fd::stat_path("/").told(|| format!("cannot compare \"{path}\" with the host's root"))?;
+    if top.same_file(&host) {
         return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is the host's own root")));
     }
     Ok(())

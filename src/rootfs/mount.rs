@@ -39,6 +39,7 @@ fn what(mount: &Mount) -> String {
 impl RootFs {
     /// Mounts inside the root filesystem, or changes a mount there.
     pub fn mount(&mut self, mount: &Mount) -> Result<()> {
+        self.parent = None;
         match &mount.source {
             Source::New { .. } => self.mount_new(mount),
             Source::Bind { .. } => self.mount_bind(mount),

@@ -29,17 +29,33 @@ const MOST_LINKS: usize = 40;
 /// What is at `path`, as an O_PATH descriptor; made where nothing is, with the directories above it. A symbolic link at the end is
 /// followed where `follow` says so, all others are.
 pub(super) fn open_or_make(root: &Root, path: &str, make: Make, follow: bool) -> Result<OwnedFd> {
-    let found = if follow { root.open_path(path) } else { root.open_path_nofollow(path) };
-    match found {
-        Err(error) if error.errno == Errno::ENOENT => walk(root, path, make, follow),
-        other => other,
+    if let Some(found) = root.find(path, follow)? {
+        return Ok(found);
     }
+    // Mostly only the last name is missing.
+    let (parent, leaf) = split(path);
+    if !matches!(leaf, "" | "." | "..")
+        && let Some(parent) = root.find(parent, true)?
+    {
+        match make_one(&parent, OsStr::new(leaf), make) {
+            Ok(true) => return fd::openat(&parent, leaf, OFlag::O_PATH, 0),
+            // A dangling link, or somebody was quicker.
+            Ok(false) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    walk(root, path, make, follow)
+}
+
+/// A path in front of its last component, and that component.
+pub(super) fn split(path: &str) -> (&str, &str) {
+    let trimmed = path.trim_end_matches('/');
+    trimmed.rsplit_once('/').unwrap_or(("", trimmed))
 }
 
 /// The directory that `path`'s last component is in, made where it is missing, and that component.
 pub(super) fn parent_or_make<'a>(root: &Root, path: &'a str) -> Result<(OwnedFd, &'a str)> {
-    let trimmed = path.trim_end_matches('/');
-    let (parent, leaf) = trimmed.rsplit_once('/').unwrap_or(("", trimmed));
+    let (parent, leaf) = split(path);
     Ok((open_or_make(root, parent, Make::Directory, true)?, leaf))
 }
 
@@ -96,14 +112,14 @@ fn components(path: &OsStr) -> impl Iterator<Item = OsString> {
     names.filter(|name| !name.is_empty() && *name != b".").map(|name| OsStr::from_bytes(name).to_owned())
 }
 
-/// Makes one name in a directory; where somebody was quicker, what they made is taken.
-fn make_one(dir: impl AsFd, name: &OsStr, make: Make) -> Result<()> {
+/// Makes one name in a directory; `false` where something is there by now.
+fn make_one(dir: impl AsFd, name: &OsStr, make: Make) -> Result<bool> {
     let made = match make {
         Make::Directory => fd::mkdirat(dir, name, 0o755),
         Make::File => fd::openat(dir, name, OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL, 0o644).map(drop),
     };
     match made {
-        Err(error) if error.errno == Errno::EEXIST => Ok(()),
-        other => other,
+        Err(error) if error.errno == Errno::EEXIST => Ok(false),
+        other => other.map(|()| true),
     }
 }

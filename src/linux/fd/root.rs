@@ -22,21 +22,28 @@ const RACES: u32 = 128;
 /// openat2(2), Linux 5.6, close-on-exec: opens `path` under `dir` within the limits of `resolve`. A race with a rename (EAGAIN) is
 /// tried again a bounded number of times.
 pub fn openat2(dir: impl AsFd, path: &str, flags: OFlag, mode: u32, resolve: ResolveFlag) -> Result<OwnedFd> {
-    let flags = flags | OFlag::O_CLOEXEC;
-    let how = OpenHow::new().flags(flags).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
+    openat2_raw(dir.as_fd(), path, flags, mode, resolve).call(|| render(dir.as_fd(), path, flags, resolve))
+}
+
+fn openat2_raw(dir: BorrowedFd, path: &str, flags: OFlag, mode: u32, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
     let mut races = 0;
-    let answer = loop {
-        match nix::fcntl::openat2(dir.as_fd(), path, how) {
+    loop {
+        match nix::fcntl::openat2(dir, path, how) {
             Err(Errno::EAGAIN) if races < RACES => races += 1,
             Err(Errno::EINTR) => {}
-            other => break other,
+            other => return other,
         }
-    };
-    answer.call(|| {
-        let (flags, resolve) = (super::names_of(&flags), super::names_of(&resolve));
-        format!("openat2({}, {path:?}, {flags}, {resolve})", call::fd(dir.as_fd()))
-    })
+    }
 }
+
+fn render(dir: BorrowedFd, path: &str, flags: OFlag, resolve: ResolveFlag) -> String {
+    let (flags, resolve) = (super::names_of(&(flags | OFlag::O_CLOEXEC)), super::names_of(&resolve));
+    format!("openat2({}, {path:?}, {flags}, {resolve})", call::fd(dir))
+}
+
+/// How every path of a [`Root`] is resolved.
+const INSIDE: ResolveFlag = ResolveFlag::RESOLVE_IN_ROOT.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
 
 /// A directory whose paths cannot lead out of it: `..` stops at it, absolute symbolic links start at it, and the magic links of procfs
 /// are refused.
@@ -71,9 +78,23 @@ impl Root {
     }
 
     fn resolve(&self, path: &str, flags: OFlag) -> Result<OwnedFd> {
+        self.resolve_raw(path, flags).call(|| render(self.as_fd(), path, flags, INSIDE))
+    }
+
+    fn resolve_raw(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         // The kernel says ENOENT to an empty path; here it means the root itself, as "/" does.
         let path = if path.is_empty() { "/" } else { path };
-        openat2(&self.fd, path, flags, 0, ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+        openat2_raw(self.as_fd(), path, flags, 0, INSIDE)
+    }
+
+    /// What `path` is, as an O_PATH descriptor; `None` where nothing is (ENOENT, ENOTDIR), which is often the answer and no error. A
+    /// symbolic link at the end is followed where `follow` says so.
+    pub fn find(&self, path: &str, follow: bool) -> Result<Option<OwnedFd>> {
+        let flags = if follow { OFlag::O_PATH } else { OFlag::O_PATH | OFlag::O_NOFOLLOW };
+        match self.resolve_raw(path, flags) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            other => other.map(Some).call(|| render(self.as_fd(), path, flags, INSIDE)),
+        }
     }
 
     /// What `path` is, as an O_PATH descriptor; symbolic links are followed.

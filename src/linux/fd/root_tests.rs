@@ -57,6 +57,18 @@ fn does_not_lead_out() {
 }
 
 #[test]
+fn nothing_is_no_error() {
+    let (_scratch, _rootfs, root) = image();
+    for path in ["none", "none/below", "etc/passwd/below", "escape", "up/secret"] {
+        assert!(root.find(path, true).unwrap().is_none(), "{path}");
+    }
+    assert!(stat(root.find("escape", false).unwrap().unwrap()).unwrap().is_symlink());
+    assert!(stat(root.find("", true).unwrap().unwrap()).unwrap().is_dir());
+    let error = root.find("loop1", true).unwrap_err();
+    assert_eq!(error, root.open_path("loop1").unwrap_err());
+}
+
+#[test]
 fn refuses_magic_links() {
     let proc = Root::open("/proc").unwrap();
     assert_eq!(proc.open_path("self/root/etc").unwrap_err().errno, Errno::ELOOP);
