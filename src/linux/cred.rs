@@ -117,8 +117,15 @@ pub fn setgroups(groups: &[u32]) -> Result<()> {
 
 /// getgroups(2)
 pub fn getgroups() -> Result<Vec<u32>> {
-    let groups = nix::unistd::getgroups().call(|| "getgroups()".into())?;
-    Ok(groups.into_iter().map(|group| group.as_raw()).collect())
+    let render = || "getgroups()".to_string();
+    // Not the C library's way, which asks /proc for the most there can be: inside a container that may be anything.
+    // SAFETY: with a size of 0 nothing is written.
+    let count = unsafe { syscall!(libc::SYS_getgroups, 0, 0) }.call(render)?;
+    let mut groups = vec![0u32; count as usize];
+    // SAFETY: the kernel writes at most that many groups.
+    let count = unsafe { syscall!(libc::SYS_getgroups, groups.len(), groups.as_mut_ptr()) }.call(render)?;
+    groups.truncate(count as usize);
+    Ok(groups)
 }
 
 /// setresuid(2): real, effective and saved user id, and with them the filesystem's.

@@ -4,14 +4,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Error, Result, Told};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::signal::{self, Set};
 use crate::linux::types::Errno;
-use crate::linux::{fd, tty};
-
-/// How much is copied at once.
-const CHUNK: usize = 16 << 10;
+use crate::process::terminal::Joined;
 
 /// Signals blocked and readable, from before the process is made: none is lost, and none kills the runtime instead of being passed on.
 #[derive(Debug)]
@@ -37,110 +34,35 @@ impl Signals {
     }
 }
 
-/// The caller's terminal and the container's, joined.
-#[derive(Debug)]
-struct Terminal {
-    master: OwnedFd,
-    /// The caller's terminal, and how it was, where standard input is one.
-    outer: Option<(OwnedFd, tty::Modes)>,
-    input_open: bool,
-}
-
-impl Terminal {
-    fn join(master: OwnedFd) -> Result<Terminal> {
-        let told = || "cannot set the terminal to raw mode".to_string();
-        let stdin = std::io::stdin();
-        let mut terminal = Terminal { master, outer: None, input_open: true };
-        if tty::is_terminal(stdin.as_fd()) {
-            let own = fd::dup_from(stdin.as_fd(), 3).told(told)?;
-            let modes = tty::set_raw(&own).told(told)?;
-            terminal.outer = Some((own, modes));
-            terminal.resize();
-        }
-        Ok(terminal)
-    }
-
-    /// Gives the container's terminal the size of the caller's.
-    fn resize(&self) {
-        if let Some((columns, rows)) = self.outer.as_ref().and_then(|(outer, _)| tty::size(outer).ok()) {
-            // A terminal that is closing has no size to change.
-            let _ = tty::set_size(&self.master, columns, rows);
-        }
-    }
-
-    /// Copies what is there to be read; false at the end.
-    fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
-        let mut buffer = [0; CHUNK];
-        match fd::read_some(from, &mut buffer) {
-            Ok(0) => false,
-            Ok(count) => fd::write_all(to, &buffer[..count]).is_ok(),
-            // A terminal whose last user has closed it reads as EIO.
-            Err(error) => [Errno::EAGAIN, Errno::EINTR].contains(&error.errno),
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some((outer, modes)) = &self.outer {
-            // Nothing more can be done about a terminal that is gone.
-            let _ = tty::restore(outer, modes);
-        }
-    }
-}
-
 /// Waits for the end of a process and returns its exit status, 128+N for signal N. `master` is its terminal's.
 pub fn until_exit(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, master: Option<OwnedFd>) -> Result<u8> {
-    let mut terminal = master.map(Terminal::join).transpose()?;
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let told = || "cannot wait for the process".to_string();
+    let mut terminal = master.map(Joined::new).transpose()?;
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
-        if let Some(joined) = &terminal {
-            fds.push(PollFd::new(joined.master.as_fd(), PollFlags::POLLIN));
-            if joined.input_open {
-                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-            }
-        }
-        pid::poll(&mut fds, None).told(|| "cannot wait for the process".to_string())?;
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
-        drop(fds);
-        if ready[1] {
+        fds.extend(terminal.iter().flat_map(Joined::interests));
+        pid::poll(&mut fds, None).told(told)?;
+        let (ended, signalled) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
+        if signalled {
             pass_on(pidfd, own_pid, signals, terminal.as_ref())?;
         }
-        if let Some(joined) = terminal.as_mut() {
-            if ready.get(3) == Some(&true) && !Terminal::copy(stdin.as_fd(), joined.master.as_fd()) {
-                joined.input_open = false;
-            }
-            if ready.get(2) == Some(&true) && !Terminal::copy(joined.master.as_fd(), stdout.as_fd()) {
-                terminal = None;
-            }
+        if let Some(joined) = &mut terminal {
+            if ended { joined.last_words() } else { joined.go_on() }.told(|| "cannot pass the terminal on".into())?;
         }
-        if ready[0] {
-            drain(terminal.as_ref());
+        if ended {
             let exit = pid::wait(pidfd).told(|| "cannot learn how the process ended".to_string())?;
             return Ok(status(exit));
         }
     }
 }
 
-/// What the process wrote before it ended is still in its terminal.
-fn drain(terminal: Option<&Terminal>) {
-    let Some(joined) = terminal else { return };
-    let stdout = std::io::stdout();
-    while pid::wait_readable(&joined.master, Some(std::time::Duration::ZERO)).unwrap_or(false) {
-        if !Terminal::copy(joined.master.as_fd(), stdout.as_fd()) {
-            return;
-        }
-    }
-}
-
 /// Every signal that is waiting: to the process; the size of the terminal is ours to keep, dead children are ours to reap.
-fn pass_on(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, terminal: Option<&Terminal>) -> Result<()> {
+fn pass_on(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, terminal: Option<&Joined>) -> Result<()> {
     while let Some(info) = signal::read_signal(&signals.fd).told(|| "cannot read a signal".to_string())? {
         match info.signal {
             libc::SIGCHLD => reap_others(own_pid),
             libc::SIGURG => {}
-            libc::SIGWINCH if terminal.is_some() => terminal.into_iter().for_each(Terminal::resize),
+            libc::SIGWINCH if terminal.is_some() => terminal.into_iter().for_each(Joined::resize),
             number => match pid::send_signal(pidfd, number) {
                 Err(error) if error.errno != Errno::ESRCH => {
                     return Err(Error::from(error).doing(format!("cannot pass signal {number} on")));
@@ -166,11 +88,115 @@ pub fn status(exit: Exit) -> u8 {
     u8::try_from(exit.status()).unwrap_or(u8::MAX)
 }
 
-/// Only for messages: a process that ended before it was expected to.
-pub fn ended(exit: Exit) -> Error {
-    let how = match exit {
-        Exit::Code(code) => format!("exited with status {code}"),
-        Exit::Signal(signal) => format!("was killed by signal {signal}"),
-    };
-    Error::new(Kind::Peer, format!("the container's process {how} before it was ready"))
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::linux::clone::{CloneArgs, Cloned, clone3, execve, exit_now};
+    use crate::linux::test_child::in_child;
+    use crate::linux::{cred, fd, tty};
+
+    /// A process that runs `sh -c SCRIPT`, on a terminal or with our streams.
+    fn shell(script: &str, terminal: Option<&OwnedFd>) -> (i32, OwnedFd) {
+        match clone3(&CloneArgs::default()).unwrap() {
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+            Cloned::Child => {
+                cred::setsid().unwrap();
+                if let Some(terminal) = terminal {
+                    tty::set_controlling(terminal).unwrap();
+                    (0..3).for_each(|number| fd::dup_onto(terminal, number).unwrap());
+                }
+                signal::reset().unwrap();
+                let strings = |list: &[&str]| list.iter().map(|s| CString::new(*s).unwrap()).collect::<Vec<_>>();
+                let _ = execve(c"/bin/sh", &strings(&["sh", "-c", script]), &strings(&["PATH=/usr/bin:/bin"]));
+                exit_now(1)
+            }
+        }
+    }
+
+    #[test]
+    fn signals_go_to_the_process_and_its_end_is_ours() {
+        in_child(|| {
+            pid::set_child_subreaper(true).unwrap();
+            let signals = Signals::take().unwrap();
+            let (reader, writer) = fd::pipe().unwrap();
+            fd::dup_onto(&writer, 1).unwrap();
+            drop(writer);
+            // Leaves an orphan to us, too.
+            let script = "trap 'exit 9' TERM; (true &); echo ready; while :; do sleep 0.05; done";
+            let (pid, pidfd) = shell(script, None);
+            fd::read_some(&reader, &mut [0; 16]).unwrap();
+            pid::kill(pid::getpid(), libc::SIGURG).unwrap();
+            pid::kill(pid::getpid(), libc::SIGTERM).unwrap();
+            assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, None).unwrap(), 9);
+            let (pid, pidfd) = shell("kill -KILL $$", None);
+            assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, None).unwrap(), 137);
+        });
+    }
+
+    /// Reads a terminal until it shows `text`.
+    fn wait_for(master: &OwnedFd, text: &str) -> String {
+        let (mut seen, end) = (String::new(), Instant::now() + Duration::from_secs(20));
+        while !seen.contains(text) {
+            assert!(Instant::now() < end, "{text:?} is not in {seen:?}");
+            let mut buffer = [0; 4096];
+            if pid::wait_readable(master, Some(Duration::from_millis(100))).unwrap() {
+                let count = fd::read_some(master, &mut buffer).unwrap();
+                seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn two_terminals_are_one_until_the_end() {
+        in_child(|| {
+            let devpts = fd::open_dir("/dev/pts").unwrap();
+            let (outer, inner) = (tty::open_terminal(&devpts).unwrap(), tty::open_terminal(&devpts).unwrap());
+            tty::set_size(&outer.peer, 91, 17).unwrap();
+            let before = nix::sys::termios::tcgetattr(&outer.peer).unwrap();
+            let Cloned::Parent { pidfd: user, .. } = clone3(&CloneArgs::default()).unwrap() else {
+                // Whoever sits at the outer terminal.
+                wait_for(&outer.master, "17 91");
+                fd::write_all(&outer.master, b"hello\r").unwrap();
+                let seen = wait_for(&outer.master, "last");
+                // The inner terminal alone echoes, and alone makes lines.
+                exit_now(if seen.contains("hello\r\ngot hello\r\n") && seen.matches("hello").count() == 2 { 0 } else { 1 })
+            };
+            let signals = Signals::take().unwrap();
+            fd::dup_onto(&outer.peer, 0).unwrap();
+            fd::dup_onto(&outer.peer, 1).unwrap();
+            let script = "sleep 0.3; stty size; read -r line; echo got $line; yes | head -c 200000; echo last; exit 5";
+            let (pid, pidfd) = shell(script, Some(&inner.peer));
+            drop(inner.peer);
+            assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, Some(inner.master)).unwrap(), 5);
+            assert_eq!(pid::wait(&user).unwrap(), Exit::Code(0));
+            assert_eq!(nix::sys::termios::tcgetattr(&outer.peer).unwrap(), before, "the modes are not as they were");
+        });
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_is_not_waited_for() {
+        in_child(|| {
+            let inner = tty::open_terminal(fd::open_dir("/dev/pts").unwrap()).unwrap();
+            let signals = Signals::take().unwrap();
+            let (reader, writer) = fd::pipe().unwrap();
+            let Cloned::Parent { .. } = clone3(&CloneArgs::default()).unwrap() else {
+                // More input than anybody will ever take.
+                drop(reader);
+                signal::reset().unwrap();
+                loop {
+                    let _ = fd::write_all(&writer, &[b'x'; 4096]);
+                }
+            };
+            fd::dup_onto(&reader, 0).unwrap();
+            drop((reader, writer));
+            fd::dup_onto(fd::open("/dev/null", fd::OFlag::O_WRONLY).unwrap(), 1).unwrap();
+            let (pid, pidfd) = shell("stty raw -echo; head -c 300000 /dev/zero; exit 3", Some(&inner.peer));
+            drop(inner.peer);
+            assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, Some(inner.master)).unwrap(), 3);
+        });
+    }
 }

@@ -10,6 +10,7 @@
 //! | [`exec`]      | the runtime's    | makes one more process in a container that runs                           |
 //! | [`init`]      | the container's  | carries out `plan.child`, from clone3(2) to execve(2)                     |
 //! | [`forward`]   | the runtime's    | stays in the foreground: signals, terminal, exit status                   |
+//! | [`terminal`]  | the runtime's    | joins the caller's terminal and the container's                           |
 //! | [`auxiliary`] | either           | runs hooks and other programs on the side                                 |
 
 pub mod auxiliary;
@@ -20,6 +21,7 @@ pub mod idmap;
 pub mod init;
 pub mod spawn;
 pub mod sync;
+pub mod terminal;
 
 #[cfg(test)]
 mod tests;

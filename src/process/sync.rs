@@ -90,13 +90,17 @@ const KINDS: [Kind; 11] = [
 
 /// A message type: how it becomes bytes and back.
 pub trait Message: Sized {
-    /// As bytes, at most [`MAX_MESSAGE`] and at least one.
+    /// The most bytes of one.
+    const MOST: usize;
+    /// As bytes, at least one.
     fn encode(&self) -> Vec<u8>;
     /// From bytes; none where they are not such a message and nothing else.
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
 impl Message for ToParent {
+    const MOST: usize = MAX_MESSAGE;
+
     fn encode(&self) -> Vec<u8> {
         match self {
             ToParent::Cloned { pid } => tagged_pid(1, *pid),
@@ -124,6 +128,9 @@ impl Message for ToParent {
 }
 
 impl Message for ToChild {
+    // A process that waits at the start gate keeps what it has touched.
+    const MOST: usize = 8;
+
     fn encode(&self) -> Vec<u8> {
         match self {
             ToChild::Proceed => vec![1],
@@ -143,6 +150,8 @@ impl Message for ToChild {
 }
 
 impl Message for Error {
+    const MOST: usize = MAX_MESSAGE;
+
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![KINDS.iter().position(|kind| *kind == self.kind).unwrap_or(0) as u8];
         put_text(&mut out, &self.what);
@@ -249,7 +258,7 @@ impl Channel {
 
     /// The next message; waits for it. None where the other end is gone and has left no more; EBADMSG where it is no message.
     pub fn receive<M: Message>(&self) -> call::Result<Option<Delivery<M>>> {
-        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut buffer = vec![0; M::MOST];
         let received = match socket::receive(&self.socket, &mut buffer) {
             // Said once, before what is left to read, when the other end went without reading all that we sent.
             Err(error) if error.errno == Errno::ECONNRESET => socket::receive(&self.socket, &mut buffer)?,
