@@ -11,8 +11,8 @@ use super::request::{self, Caller, Global};
 use super::show;
 use crate::container::store::Store;
 use crate::container::{bundle, create, delete, features, host, kill, list, pause, ps, start};
-use crate::error::{Error, Kind, Result};
-use crate::linux::{probe, signal};
+use crate::error::{Error, Kind, Result, Told};
+use crate::linux::{exe, probe, signal};
 use crate::plan::{Id, Verb};
 use crate::spec::example;
 
@@ -29,8 +29,14 @@ struct Context<'a> {
     log: &'a Log,
 }
 
+/// Commands that put a process into a container: those must not run from a file that it could write to.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
 /// Carries out a command and returns its exit status.
 pub fn run(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
+    if ENTERING.contains(&invocation.verb.name) {
+        exe::ensure_unwritable().told(|| "cannot keep the container from writing to the runtime's own binary".to_string())?;
+    }
     let caller = Caller {
         euid: probe::euid(),
         initial_user_namespace: probe::in_initial_user_namespace(),
