@@ -261,11 +261,18 @@ fn new_namespaces_with_mapped_ids() {
 
 /// A process in new namespaces, which ends with this test.
 fn pod(namespaces: Namespaces) -> (i32, OwnedFd) {
+    let (ready, named) = fd::pipe().unwrap();
     match clone3(&CloneArgs { namespaces, ..CloneArgs::default() }).unwrap() {
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        Cloned::Parent { pid, pidfd } => {
+            drop(named);
+            // The end of the pipe: the name is set.
+            assert!(pid::wait_readable(&ready, Some(std::time::Duration::from_secs(10))).unwrap());
+            (pid, pidfd)
+        }
         Cloned::Child => {
             let _ = pid::set_parent_death_signal(libc::SIGKILL);
             cred::sethostname("pod").unwrap();
+            drop(named);
             loop {
                 pid::pause()
             }
