@@ -13,11 +13,13 @@ pub fn probe() -> Host {
     let on_v2 = matches!(cgroup, CgroupMode::Unified | CgroupMode::Hybrid);
     // Only an ordinary user needs another's help to map ids.
     let helper = |name: &str| if euid == 0 { None } else { probe::program(name) };
+    let initial_user_namespace = probe::in_initial_user_namespace();
     Host {
         kernel: probe::kernel(),
         euid,
         egid: probe::egid(),
-        initial_user_namespace: probe::in_initial_user_namespace(),
+        initial_user_namespace,
+        owns_mount_namespace: initial_user_namespace || probe::owns_mount_namespace(),
         capabilities: probe::capabilities(),
         last_capability: probe::last_capability(),
         cgroup,

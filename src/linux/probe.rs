@@ -2,8 +2,8 @@
 //! Facts about this kernel and this process, each asked by itself so that nobody pays for one he does not need. Called by
 //! `container::host`, and by commands that only want to know who they are.
 
-use super::fd;
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
+use super::{clone, fd};
 
 /// Largest file of /proc or /sys that is read here.
 const SMALL: usize = 1 << 16;
@@ -35,9 +35,20 @@ pub fn in_initial_user_namespace() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether this mount namespace belongs to this user namespace: root may only mount here, and copy mounts, if it does
+/// (mount_namespaces(7)). `unshare -Ur` without `-m` makes a root who may not.
+pub fn owns_mount_namespace() -> bool {
+    let identity = |namespace: super::call::Result<std::os::fd::OwnedFd>| namespace.and_then(fd::stat).ok();
+    let owner = identity(clone::own_namespace(Namespaces::MOUNT).and_then(clone::owning_user_namespace));
+    match (owner, identity(clone::own_namespace(Namespaces::USER))) {
+        (Some(owner), Some(ours)) => owner.same_file(&ours),
+        _ => false,
+    }
+}
+
 /// Whether this kernel has this kind of namespace (time since Linux 5.6; others may be left out of a build).
 pub fn has_namespace(kind: Namespaces) -> bool {
-    fd::stat_path(format!("/proc/self/ns/{}", super::clone::namespace_file(kind))).is_ok()
+    fd::stat_path(format!("/proc/self/ns/{}", clone::namespace_file(kind))).is_ok()
 }
 
 /// Effective capabilities; capabilities(7).
@@ -121,5 +132,19 @@ mod tests {
         assert!(own_cgroup().starts_with('/'));
         assert!(program("sh").is_some());
         assert_eq!(program("no-such-program-anywhere"), None);
+    }
+
+    #[test]
+    fn a_user_namespace_alone_has_no_mounts() {
+        if !crate::linux::test_child::is_root() {
+            return;
+        }
+        crate::linux::test_child::in_child(|| {
+            assert!(owns_mount_namespace());
+            clone::unshare(Namespaces::USER).unwrap();
+            assert!(!owns_mount_namespace());
+            clone::unshare(Namespaces::MOUNT).unwrap();
+            assert!(owns_mount_namespace());
+        });
     }
 }

@@ -17,6 +17,8 @@ pub struct Host {
     pub egid: u32,
     /// Whether the runtime is in the initial user namespace.
     pub initial_user_namespace: bool,
+    /// Whether the runtime's mount namespace belongs to its user namespace, so that it may copy mounts for a container.
+    pub owns_mount_namespace: bool,
     /// Effective capabilities of the runtime.
     pub capabilities: CapSet,
     /// Number of the last capability this kernel knows.
@@ -56,6 +58,7 @@ impl Host {
             euid: 0,
             egid: 0,
             initial_user_namespace: true,
+            owns_mount_namespace: true,
             capabilities: CapSet((1 << 41) - 1),
             last_capability: 40,
             cgroup: CgroupMode::Unified,

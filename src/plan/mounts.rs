@@ -9,7 +9,7 @@ pub mod options;
 use super::rootfs::{self, Context};
 use super::step::{Mount, ProcRule, PropagationChange, Source, Tree};
 use super::{IdMap, Op, ParentOp, ParentStep, Step, namespaces};
-use crate::linux::types::{CapSet, CgroupMode, MountAttr, Namespaces, Propagation};
+use crate::linux::types::{CgroupMode, MountAttr, Namespaces, Propagation};
 use crate::spec::{self, Problem};
 pub use options::mount_options_known;
 use options::{IdMapOption, InlineMap, Options};
@@ -350,7 +350,7 @@ fn id_map(context: &Context, mount: &spec::Mount, option: Option<&IdMapOption>, 
         (false, false, Some(_)) => return problem("has mappings in uidMappings and gidMappings and in its options as well"),
         _ => return problem("needs both uidMappings and gidMappings"),
     };
-    if !context.host.capabilities.contains(CapSet::SYS_ADMIN) {
+    if !context.copies_mounts() {
         return problem("an id-mapped mount needs CAP_SYS_ADMIN over its filesystem, which the runtime does not have");
     }
     Ok(Some(map))

@@ -50,7 +50,12 @@ impl Context<'_> {
 
     /// The runtime opens the host's trees before the clone, because the container's user may not reach them and the runtime may.
     pub fn opens_before_clone(&self) -> bool {
-        self.namespaces.other_user_namespace() && self.host.capabilities.contains(CapSet::SYS_ADMIN)
+        self.namespaces.other_user_namespace() && self.copies_mounts()
+    }
+
+    /// The runtime may make copies of the mounts that it sees.
+    pub fn copies_mounts(&self) -> bool {
+        self.host.capabilities.contains(CapSet::SYS_ADMIN) && self.host.owns_mount_namespace
     }
 
     /// The SELinux context for new filesystems; none on a host without SELinux.
