@@ -16,7 +16,7 @@ use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
 use crate::linux::types::Errno;
-use crate::linux::{cred, signal};
+use crate::linux::{cred, signal, socket};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::idmap;
 use crate::process::init::{self, InitContext, Work, namespaces};
@@ -259,20 +259,26 @@ fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitCo
     let made = pid::set_parent_death_signal(libc::SIGKILL)
         .told(|| "cannot tie the process to the runtime".into())
         .and_then(|()| namespaces::join(joins, &context.namespaces))
-        .and_then(|()| {
+        .and_then(|()| socket::pair(socket::Kind::SeqPacket).told(|| "cannot tell the container's process when to begin".into()))
+        .and_then(|turn| {
             let args = CloneArgs { namespaces: spawn.create, sibling: true, ..CloneArgs::default() };
-            clone3(&args).told(|| "cannot make the container's process in the namespaces it joined".into()).map_err(explain)
+            let cloned = clone3(&args).told(|| "cannot make the container's process in the namespaces it joined".into());
+            Ok((cloned.map_err(explain)?, turn))
         });
-    let said = match made {
-        Ok(Cloned::Child) => {
+    let (said, _turn) = match made {
+        Ok((Cloned::Child, (announced, turn))) => {
+            // Both speak through one channel: it must not say anything before it has been announced, which ends with the first.
+            drop(announced);
+            let _ = pid::wait_readable(&turn, None);
+            drop(turn);
             // The runtime must be able to write its mappings, as owner of its files in /proc.
             if spawn.id_map.is_some() {
                 let _ = cred::set_dumpable(true);
             }
             init::run(work, context, channel)
         }
-        Ok(Cloned::Parent { pid, .. }) => ToParent::Cloned { pid: pid as u32 },
-        Err(error) => ToParent::Failed(error),
+        Ok((Cloned::Parent { pid, .. }, turn)) => (ToParent::Cloned { pid: pid as u32 }, Some(turn)),
+        Err(error) => (ToParent::Failed(error), None),
     };
     // It fails only where the runtime is dead: then the process that was made dies as well.
     let _ = channel.send(&said, None);
