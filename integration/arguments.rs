@@ -101,8 +101,9 @@ fn ignored_flags() {
     for global in [&["--rootless=false"][..], &["--rootless", "auto"], &["--criu", "/bin/criu"]] {
         Call::new(&[global, &["state", &container.id]].concat()).output().ok();
     }
-    let bundle = Bundle::args(&["/bin/true"]);
-    bundle.run_call(&["--no-subreaper"]).output().ok();
+    assert_eq!(container.status(), "running");
+    let bundle = Bundle::sh("echo ran");
+    assert_eq!(bundle.run_call(&["--no-subreaper"]).output().ok(), "ran\n");
 }
 
 fn unknown_flags_and_commands() {

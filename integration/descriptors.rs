@@ -124,9 +124,10 @@ fn ignored_and_blocked_signals_are_reset() {
 
 /// The keyrings that the container's program can see by name; its own session keyring is called after the container.
 fn session_keyrings(options: &[&str]) -> String {
-    let mut bundle = Bundle::args(&["/bin/cat", "/proc/keys"]);
+    let mut bundle = Bundle::sh("cat /proc/keys && echo read");
     bundle.set("/linux/maskedPaths", json!([]));
     let output = bundle.run_call(options).output().ok();
+    assert!(output.ends_with("read\n"), "{output}");
     output.lines().filter(|line| line.contains("keyring") && line.contains(&bundle.id)).collect()
 }
 

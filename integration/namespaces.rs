@@ -184,6 +184,10 @@ fn all_of_another_container() {
     assert_ne!(namespace(first.pid(), "mnt"), namespace(second.pid(), "mnt"));
     second.start();
     assert_eq!(second.status(), "running");
+    // The first process of the pid namespace can only die when the others have been reaped, which is up to us.
+    let pid = second.pid();
+    second.kill("KILL");
+    wait_orphan(pid);
 }
 
 /// A map file's lines without their padding.

@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[
     test!(detached_container_runs_on).differs(&[("crun", "leaves its zombie of `run --detach` to the subreaper")]),
     test!(keep),
     test!(pid_file_of_create),
-    test!(pid_file_of_run_in_the_foreground),
+    test!(pid_file_of_run_in_the_foreground).differs(&[("crun", "writes it when the program may have started")]),
     test!(pid_file_is_replaced_in_one_step).differs(&[("crun", "writes the pid file in place")]),
     test!(pid_file_after_a_killed_writer).differs(&[("runc", "fails for ever once a temporary pid file is left over")]),
     test!(notify_socket_is_proxied).differs(&[("crun", "sends no MAINPID")]),

@@ -57,10 +57,11 @@ impl Output {
         self.stdout
     }
 
-    /// Asserts a failure by exit status; returns stderr.
+    /// Asserts a failure by exit status, with a message; returns stderr.
     #[track_caller]
     pub fn fails(self) -> String {
         assert!(self.code() != 0, "unexpected success: stdout {:?} stderr {:?}", self.stdout, self.stderr);
+        assert!(!self.stderr.trim().is_empty(), "a failure without a message: stdout {:?}", self.stdout);
         self.stderr
     }
 }
