@@ -68,7 +68,7 @@ pub const GLOBAL: &[Flag] = &[
     ),
     value("log", None, "FILE", "append messages to this file instead of writing them to stderr"),
     value("log-format", None, "FORMAT", "text or json [default: text]"),
-    value("log-level", None, "LEVEL", "error, warning or debug [default: error]"),
+    value("log-level", None, "LEVEL", "error, warning or debug [default: warning, with --log error]"),
     switch("debug", None, "the same as --log-level debug"),
     switch("systemd-cgroup", None, "use systemd for cgroups; cgroupsPath is then slice:prefix:name"),
     value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled [default: cgroupfs]"),

@@ -42,10 +42,11 @@ pub fn log(global: &ArgMatches) -> Result<Log> {
         "json" => true,
         other => return Err(usage(format!("--log-format: \"{other}\" is neither text nor json"))),
     };
-    let named = text(global, "log-level").unwrap_or("error");
+    let file = text(global, "log").filter(|path| !path.is_empty()).map(String::from);
+    // Engines read a log file as one error and nothing else; a person is told of warnings.
+    let named = text(global, "log-level").unwrap_or(if file.is_some() { "error" } else { "warning" });
     let level = Level::parse(named).ok_or_else(|| usage(format!("--log-level: \"{named}\" is not error, warning or debug")))?;
     let level = if on(global, "debug") { Level::Debug } else { level };
-    let file = text(global, "log").filter(|path| !path.is_empty()).map(String::from);
     Ok(Log { file, json, level })
 }
 

@@ -99,7 +99,7 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
-    create::make(&request, &host, &bundle, &plan)
+    create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning))
 }
 
 fn send(context: &Context) -> Result<u8> {

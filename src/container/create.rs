@@ -23,8 +23,11 @@ use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
 use crate::rootfs::tree::HostTree;
 
+/// Says what the user should know although it is no error.
+pub type Warn<'a> = &'a dyn Fn(&str);
+
 /// Creates or runs a container. Returns the exit status of the command.
-pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan) -> Result<u8> {
+pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: Warn<'_>) -> Result<u8> {
     let foreground = request.verb == Verb::Run && !request.detach;
     if foreground && !request.no_subreaper {
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
@@ -37,7 +40,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan) -> Res
         store.remove(&entry)?;
         return Err(error);
     }
-    let mut making = Making::new(request, host, bundle, plan, entry)?;
+    let mut making = Making::new(request, host, bundle, plan, entry, warn)?;
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
         if let Err(error) = making.carry_out(step) {
@@ -50,7 +53,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan) -> Res
     drop(entry);
     let status = foreground::wait(spawned, &signals)?;
     if !request.keep {
-        delete::finish(&store, &request.id, &state, &poststop)?;
+        delete::finish(&store, &request.id, &state, &poststop)?.iter().for_each(|warning| warn(warning));
     }
     Ok(status)
 }
@@ -66,11 +69,20 @@ struct Making<'a> {
     context: InitContext,
     spawned: Option<Spawned>,
     poststop: Vec<crate::plan::Hook>,
-    warnings: Vec<String>,
+    /// The pid file is ours to remove.
+    pid_file_written: bool,
+    warn: Warn<'a>,
 }
 
 impl<'a> Making<'a> {
-    fn new(request: &'a Request, host: &Host, bundle: &'a Bundle, plan: &'a Plan, entry: Entry) -> Result<Making<'a>> {
+    fn new(
+        request: &'a Request,
+        host: &Host,
+        bundle: &'a Bundle,
+        plan: &'a Plan,
+        entry: Entry,
+        warn: Warn<'a>,
+    ) -> Result<Making<'a>> {
         let own = start_time(pid::getpid())?;
         let state = State {
             version: VERSION,
@@ -97,7 +109,19 @@ impl<'a> Making<'a> {
         };
         let poststop = plan.hooks.poststop.clone();
         let context = InitContext::default();
-        Ok(Making { request, plan, bundle, entry, state, cgroup: None, context, spawned: None, poststop, warnings: Vec::new() })
+        Ok(Making {
+            request,
+            plan,
+            bundle,
+            entry,
+            state,
+            cgroup: None,
+            context,
+            spawned: None,
+            poststop,
+            pid_file_written: false,
+            warn,
+        })
     }
 
     /// One step of the runtime.
@@ -132,7 +156,10 @@ impl<'a> Making<'a> {
             ParentOp::RuntimeHooks => self.runtime_hooks(),
             ParentOp::AwaitReady => self.spawned()?.await_ready(),
             ParentOp::SaveCreated => self.save_created(),
-            ParentOp::PidFile(path) => write_pid_file(path, self.state.init_process_pid),
+            ParentOp::PidFile(path) => {
+                self.pid_file_written = true;
+                write_pid_file(path, self.state.init_process_pid)
+            }
             ParentOp::SendPidfd(path) => self.send_pidfd(path),
             ParentOp::ReleaseReady => self.spawned()?.go_on(),
             ParentOp::AwaitExec => self.spawned()?.await_exec(),
@@ -155,10 +182,10 @@ impl Making<'_> {
 
     fn make_cgroup(&mut self) -> Result<()> {
         let (cgroup, warning) = Cgroup::create(&self.plan.cgroup)?;
-        self.warnings.extend(warning);
+        warning.iter().for_each(|warning| (self.warn)(warning));
         cgroup.apply(&self.plan.cgroup.writes)?;
         if let Some(filter) = &self.plan.cgroup.devices {
-            self.warnings.extend(cgroup.filter_devices(filter)?);
+            cgroup.filter_devices(filter)?.iter().for_each(|warning| (self.warn)(warning));
         }
         if *cgroup.saved() != self.state.cgroup {
             self.state.cgroup = cgroup.saved().clone();
@@ -233,10 +260,11 @@ impl Making<'_> {
         }
         self.state.init_process_pid = 0;
         let undone = delete::destroy(&self.state).and_then(|()| store.remove(&self.entry));
-        if let Some(path) = &self.request.pid_file {
+        if let (Some(path), true) = (&self.request.pid_file, self.pid_file_written) {
+            // Whether it is there or not.
             let _ = std::fs::remove_file(path);
         }
-        delete::run_poststop(&self.poststop, &self.state);
+        delete::run_poststop(&self.poststop, &self.state).iter().for_each(|warning| (self.warn)(warning));
         match undone {
             Ok(()) => error,
             Err(also) => error.hint(format!("and what was made could not be removed: {also}")),
