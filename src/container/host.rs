@@ -30,6 +30,8 @@ pub fn probe() -> Host {
             _ => Vec::new(),
         },
         user_manager_cgroup: None,
+        // Nothing is ever denied in the initial user namespace.
+        setgroups_denied: !initial_user_namespace && probe::setgroups_denied(),
         newuidmap: helper("newuidmap"),
         newgidmap: helper("newgidmap"),
         apparmor: probe::apparmor(),

@@ -51,6 +51,11 @@ pub fn has_namespace(kind: Namespaces) -> bool {
     fd::stat_path(format!("/proc/self/ns/{}", clone::namespace_file(kind))).is_ok()
 }
 
+/// Whether setgroups(2) is denied in this user namespace; user_namespaces(7).
+pub fn setgroups_denied() -> bool {
+    small("/proc/self/setgroups").is_some_and(|text| text.trim() == "deny")
+}
+
 /// Effective capabilities; capabilities(7).
 pub fn capabilities() -> CapSet {
     let status = small("/proc/self/status").unwrap_or_default();

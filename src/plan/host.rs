@@ -34,6 +34,8 @@ pub struct Host {
     /// The cgroup of the user's systemd, where it can be reached and the runtime is not privileged:
     /// `/user.slice/user-1000.slice/user@1000.service`.
     pub user_manager_cgroup: Option<String>,
+    /// setgroups(2) is denied in this user namespace, and so in those below it; user_namespaces(7).
+    pub setgroups_denied: bool,
     /// newuidmap(1), where it is installed.
     pub newuidmap: Option<String>,
     /// newgidmap(1), where it is installed.
@@ -66,6 +68,7 @@ impl Host {
             v2_controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"].map(String::from).into(),
             v1_hierarchies: Vec::new(),
             user_manager_cgroup: None,
+            setgroups_denied: false,
             newuidmap: Some("/usr/bin/newuidmap".into()),
             newgidmap: Some("/usr/bin/newgidmap".into()),
             apparmor: false,

@@ -101,7 +101,8 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan, Vec<Problem>> {
         warnings.push(format!("no user namespace is configured, which user {} needs: made one in which it is user 0", host.euid));
     }
     let makes_user = new.contains(Namespaces::USER);
-    let mut spawn = Spawn { create: new, shape: Shape::OneClone, id_map: None, id_map_programs: None, deny_setgroups: false };
+    let deny_setgroups = host.setgroups_denied;
+    let mut spawn = Spawn { create: new, shape: Shape::OneClone, id_map: None, id_map_programs: None, deny_setgroups };
     let mut root_mapped = true;
     if makes_user {
         map_ids(&mut spawn, id_map, host, &mut warnings);
@@ -257,6 +258,13 @@ mod tests {
         assert_eq!(without.warnings.len(), 1);
         let none = plan(&spec(&[("mount", "")], &[]), &user(1000)).unwrap();
         assert!(none.new.contains(Namespaces::USER) && none.warnings.len() == 1);
+    }
+
+    #[test]
+    fn what_the_outer_user_namespace_denies_is_denied_below() {
+        let host = Host { setgroups_denied: true, initial_user_namespace: false, ..Host::example() };
+        assert!(plan(&spec(&[("mount", "")], &[]), &host).unwrap().spawn.deny_setgroups);
+        assert!(plan(&spec(&[("mount", ""), ("user", "")], &[(0, 0, 1)]), &host).unwrap().spawn.deny_setgroups);
     }
 
     #[test]
