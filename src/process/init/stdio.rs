@@ -66,11 +66,12 @@ impl Init<'_> {
     /// Opens a terminal of the container's devpts, makes it the standard streams and the session's, and hands over its other end.
     pub(super) fn open_console(&mut self, size: Option<(u16, u16)>) -> Result<()> {
         let told = || "cannot open a terminal of the container's /dev/pts".to_string();
-        let joining = self.joining;
+        let (joining, foreground) = (self.joining, self.console.is_none());
         let root = self.rootfs()?.root();
         let devpts = root.open_dir("/dev/pts").told(told).map_err(advise)?;
         let terminal = tty::open_terminal(&devpts).told(told).map_err(advise)?;
-        if let Some((columns, rows)) = size {
+        // In the foreground it follows the caller's terminal, which is stdin still; the program may ask for the size at once.
+        if let Some((columns, rows)) = size.or_else(|| tty::size(std::io::stdin()).ok().filter(|_| foreground)) {
             tty::set_size(&terminal.peer, columns, rows).told(|| "cannot set the size of the terminal".into())?;
         }
         if !joining {
