@@ -4,17 +4,19 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::path::{Dir, Hierarchy};
-use super::{Cgroup, move_to};
+use super::{Cgroup, move_to, systemd};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{probe, proc};
 use crate::plan::resources::path::SubCgroup;
-use crate::plan::resources::{SavedDir, Tree};
+use crate::plan::resources::{SavedDir, SavedUnit, Tree};
 
 /// The cgroups for one process, open.
 pub struct Place {
     v2: Option<Dir>,
     v1: Vec<Dir>,
+    /// Moved by the user's systemd: the user may not move a process from a cgroup that is not his own.
+    unit: Option<(SavedUnit, String)>,
 }
 
 impl Place {
@@ -25,6 +27,9 @@ impl Place {
 
     /// Moves a process into every cgroup but the one that clone3(2) has put it into.
     pub fn enter(&self, pid: i32, cloned_into: bool) -> Result<()> {
+        if let Some((unit, below)) = &self.unit {
+            systemd::attach(unit, below, pid)?;
+        }
         self.v2.iter().filter(|_| !cloned_into).chain(&self.v1).try_for_each(|dir| move_to(dir, pid))
     }
 }
@@ -46,23 +51,26 @@ impl Cgroup {
             return Err(Error::new(Kind::Unsupported, format!("unknown controller {name} in --cgroup"))
                 .hint("controllers can be named only where cgroup v1 is mounted"));
         }
-        let (Some(saved), Some(dir)) = (&self.saved.v2, &self.v2) else { return Ok(Place { v2: None, v1 }) };
+        let (Some(saved), Some(dir)) = (&self.saved.v2, &self.v2) else { return Ok(Place { v2: None, v1, unit: None }) };
         let sub = subs.iter().rfind(|sub| sub.controllers.is_empty());
         if sub.is_none() && is_below(&probe::own_cgroup(), &saved.path) {
-            return Ok(Place { v2: None, v1 });
+            return Ok(Place { v2: None, v1, unit: None });
         }
         let v2 = match sub {
             None if gives_way(dir)? => of_init(saved, init)?,
             _ => below(dir, sub)?,
         };
-        Ok(Place { v2: Some(v2), v1 })
+        if let Some(unit) = self.saved.unit.as_ref().filter(|unit| unit.runtime_dir.is_some()) {
+            let below = v2.path().strip_prefix(dir.path()).unwrap_or_default().to_string();
+            return Ok(Place { v2: None, v1, unit: Some((unit.clone(), below)) });
+        }
+        Ok(Place { v2: Some(v2), v1, unit: None })
     }
 }
 
 /// The cgroup that one `--cgroup` means; the container's own without.
 fn below(dir: &Dir, sub: Option<&SubCgroup>) -> Result<Dir> {
     let path = sub.map_or("", |sub| sub.path.as_str());
-    let path = if path.is_empty() { "." } else { path };
     dir.below(path).told(|| format!("cannot open the cgroup {path} below {}", dir.path())).map_err(|error| match error.errno {
         Some(Errno::ENOENT) => error.hint("--cgroup takes a cgroup that exists"),
         _ => error,

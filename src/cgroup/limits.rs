@@ -10,11 +10,6 @@ use crate::plan::resources::{Absent, CgroupWrite, Tree};
 /// Writes all of it in order. What the kernel refuses as invalid is tried once more after the rest: pairs of limits (memory and
 /// memory+swap, quota and burst) must not contradict each other at any moment, so their right order depends on what is set now.
 pub fn apply<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Result<()> {
-    for write in writes {
-        if let (Some(limit), Some(dir)) = (write.unless_used, find(write)) {
-            refuse_below_use(dir, write, limit)?;
-        }
-    }
     let mut again = Vec::new();
     for write in writes {
         let dir = find(write).ok_or_else(|| no_cgroup(write))?;
@@ -37,8 +32,15 @@ fn write_one(dir: &Dir, write: &CgroupWrite) -> std::result::Result<(), CallErro
     }
 }
 
-/// `checkBeforeUpdate`: the kernel would make room by killing.
-fn refuse_below_use(dir: &Dir, write: &CgroupWrite, limit: u64) -> Result<()> {
+/// `checkBeforeUpdate`: refuses limits below what is in use, because the kernel would make room by killing.
+pub fn refuse_below_use<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Result<()> {
+    writes.iter().try_for_each(|write| match (write.unless_used, find(write)) {
+        (Some(limit), Some(dir)) => refuse_below(dir, write, limit),
+        _ => Ok(()),
+    })
+}
+
+fn refuse_below(dir: &Dir, write: &CgroupWrite, limit: u64) -> Result<()> {
     let file = match write.tree {
         Tree::V2 => "memory.current".to_string(),
         Tree::V1 => write.file.replace("limit", "usage"),

@@ -6,11 +6,13 @@
 //! once (clone3(2), CLONE_INTO_CGROUP). Every other command finds it by what the state saved ([`Cgroup::reopen`]), never by flags.
 //! Reading order: this file, [`path`], [`v2`], [`limits`]; [`v1`] only for hosts that still mount it.
 
+pub mod dbus;
 mod devices;
 pub mod exec;
 mod limits;
 pub mod path;
 pub mod stats;
+pub mod systemd;
 pub mod v1;
 pub mod v2;
 pub mod watch;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{call, fd, proc};
-use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, Tree};
+use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedUnit, Tree};
 use path::{Dir, is_gone};
 pub use v1::hierarchies as v1_hierarchies;
 
@@ -97,6 +99,41 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Has systemd make the cgroup, with a process in it; without the limits that systemd has no property for. After an error the unit
+    /// is stopped, the process killed.
+    pub fn create_unit(plan: &CgroupPlan, pid: i32) -> Result<Cgroup> {
+        let (Some(unit), Some(properties)) = (&plan.saved.unit, &plan.unit) else {
+            return Err(Error::new(Kind::Unsupported, "this plan has no unit of systemd"));
+        };
+        systemd::start(unit, properties, pid)?;
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, v1: Vec::new() };
+        cgroup.adopt(plan, pid).inspect_err(|_| {
+            // The first error is what matters; what stays is found by the saved name of the unit.
+            let _ = systemd::stop(unit);
+        })?;
+        Ok(cgroup)
+    }
+
+    /// Takes over the cgroup that systemd has made: it is where the process is now, which is where it was planned unless systemd itself
+    /// is in a container.
+    fn adopt(&mut self, plan: &CgroupPlan, pid: i32) -> Result<()> {
+        let lines = proc::cgroups(pid).told(|| format!("cannot find the cgroup of process {pid}"))?;
+        let actual = lines.into_iter().find(|line| line.controllers.is_empty());
+        if let (Some(saved), Some(actual)) = (&mut self.saved.v2, actual) {
+            if path::split(&saved.path)?.1 != path::split(&actual.path)?.1 {
+                let what = format!("systemd has put process {pid} into {:?} instead of {:?}", actual.path, saved.path);
+                return Err(Error::new(Kind::Peer, what));
+            }
+            saved.path = actual.path;
+            let dir = v2::adopt(saved, &plan.required, &plan.wanted)?;
+            if let Some(uid) = plan.owner {
+                give_to(&dir, uid)?;
+            }
+            self.v2 = Some(dir);
+        }
+        Ok(())
+    }
+
     /// Finds the cgroup again, or what is left of it.
     pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
         let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
@@ -130,10 +167,37 @@ impl Cgroup {
 
     /// Sets limits. The first that the kernel refuses is the error.
     pub fn apply(&self, writes: &[CgroupWrite]) -> Result<()> {
-        limits::apply(writes, |write| match write.tree {
+        self.refuse_below_use(writes)?;
+        limits::apply(writes, |write| self.dir_of(write))
+    }
+
+    /// Changes limits of a container that exists, and tells systemd where that owns the cgroup.
+    pub fn update(&self, writes: &[CgroupWrite]) -> Result<()> {
+        if let Some(unit) = &self.saved.unit {
+            // Before systemd writes anything: it knows of no checkBeforeUpdate.
+            self.refuse_below_use(writes)?;
+            let properties = crate::plan::resources::systemd::of_limits(writes).map_err(|problems| {
+                let first = problems.into_iter().next();
+                first
+                    .map_or(Error::new(Kind::Config, "no limit"), |problem| Error::new(Kind::Config, problem.rule).at(problem.at))
+            })?;
+            if !properties.is_empty() {
+                systemd::set(unit, &properties)?;
+            }
+        }
+        self.apply(writes)
+    }
+
+    fn refuse_below_use(&self, writes: &[CgroupWrite]) -> Result<()> {
+        limits::refuse_below_use(writes, |write| self.dir_of(write))
+    }
+
+    /// The directory that a write goes to.
+    fn dir_of(&self, write: &CgroupWrite) -> Option<&Dir> {
+        match write.tree {
             Tree::V2 => self.v2.as_ref(),
             Tree::V1 => self.v1_dir(&write.controller),
-        })
+        }
     }
 
     /// The directory of the hierarchy with a controller of cgroup v1.
@@ -196,6 +260,9 @@ impl Cgroup {
     /// which somebody must have killed; those that are left when the patience ends are named in the error.
     pub fn remove(&self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
+        if let Some(unit) = &self.saved.unit {
+            self.stop(unit, deadline)?;
+        }
         if let Some(saved) = &self.saved.v2 {
             v2::remove(saved, deadline)?;
         }
@@ -203,6 +270,15 @@ impl Cgroup {
             v1::remove(saved, deadline)?;
         }
         Ok(())
+    }
+
+    /// Stops the unit once it is empty; before its cgroup is removed, because systemd waits for that to become empty.
+    fn stop(&self, unit: &SavedUnit, deadline: Instant) -> Result<()> {
+        match &self.v2 {
+            // What is left in it is told by the removal.
+            Some(dir) if !v2::wait_empty(dir, deadline)? => Ok(()),
+            _ => systemd::stop(unit),
+        }
     }
 }
 
@@ -346,3 +422,6 @@ fn cannot_make(parent: &Dir, name: &str, error: call::CallError) -> Error {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod systemd_tests;

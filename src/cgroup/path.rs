@@ -75,10 +75,11 @@ impl Dir {
         Ok(Dir { fd: fd::openat(&self.fd, name, flags, 0)?, path: format!("{}/{name}", self.path) })
     }
 
-    /// Opens a cgroup further down; `path` is relative and not empty.
+    /// Opens a cgroup further down; an empty path is this one again.
     pub fn below(&self, path: &str) -> call::Result<Dir> {
-        let fd = fd::openat2(&self.fd, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, BENEATH)?;
-        Ok(Dir { fd, path: format!("{}/{path}", self.path) })
+        let (name, path) = if path.is_empty() { (".", self.path.clone()) } else { (path, format!("{}/{path}", self.path)) };
+        let fd = fd::openat2(&self.fd, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, BENEATH)?;
+        Ok(Dir { fd, path })
     }
 
     /// The names of its children; none where it is gone.

@@ -37,6 +37,14 @@ pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut
     Ok(dir)
 }
 
+/// Opens a cgroup that somebody else has made and filled, after the same has been done above it as by [`make`].
+pub fn adopt(saved: &SavedDir, required: &[String], wanted: &[String]) -> Result<Dir> {
+    let (above, name) = path::split(&saved.path)?;
+    let root = Hierarchy::open(&saved.mount, Tree::V2)?;
+    let parent = descend(&root, above, required, wanted, &mut Undo::default())?;
+    parent.child(name).told(|| format!("cannot open the cgroup {}/{name}", parent.path()))
+}
+
 /// Goes down from the root, making what is missing and enabling controllers at each level for the next.
 fn descend(root: &Hierarchy, above: &str, required: &[String], wanted: &[String], undo: &mut Undo) -> Result<Dir> {
     let mut dir = root.dir("/").told(|| "cannot open the root cgroup".to_string())?;
@@ -222,6 +230,11 @@ fn wait_for(dir: &Dir, key: &str, value: u64, deadline: Instant) -> call::Result
             return Ok(false);
         }
     }
+}
+
+/// Waits until nothing runs in the cgroup: false when something still does at the deadline.
+pub fn wait_empty(dir: &Dir, deadline: Instant) -> Result<bool> {
+    wait_for(dir, "populated", 0, deadline).told(|| format!("cannot wait for the processes of the cgroup {}", dir.path()))
 }
 
 /// Removes the cgroup and those below it, once nothing runs in them: an error when something still does at the deadline.

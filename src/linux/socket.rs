@@ -7,6 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
@@ -140,8 +141,21 @@ fn address(path: &OsStr) -> Result<(UnixAddr, Option<OwnedFd>)> {
 
 /// Connects to the socket at a path of the host; connect(2). ECONNREFUSED where nobody listens, EPROTOTYPE where it is of another kind.
 pub fn connect(kind: Kind, path: impl AsRef<OsStr>) -> Result<OwnedFd> {
-    let path = path.as_ref();
+    connect_socket(socket(kind)?, path.as_ref())
+}
+
+/// As [`connect`], but a listener that does not accept is EAGAIN after a time, as is a later sending that makes no progress; unix(7),
+/// SO_SNDTIMEO.
+pub fn connect_within(kind: Kind, path: impl AsRef<OsStr>, patience: Duration) -> Result<OwnedFd> {
     let socket = socket(kind)?;
+    let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+    let time = nix::sys::time::TimeVal::new(seconds, patience.subsec_micros().into());
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SendTimeout, &time)
+        .call(|| format!("setsockopt({}, SOL_SOCKET, SO_SNDTIMEO, {patience:?})", socket.as_raw_fd()))?;
+    connect_socket(socket, path.as_ref())
+}
+
+fn connect_socket(socket: OwnedFd, path: &OsStr) -> Result<OwnedFd> {
     let (address, _parent) = address(path)?;
     retry(|| nix::sys::socket::connect(socket.as_raw_fd(), &address))
         .call(|| format!("connect({}, {{AF_UNIX, {}}})", socket.as_raw_fd(), text(path)))?;

@@ -4,7 +4,7 @@
 //! Nothing here decides anything; the plan does, from these facts.
 
 use crate::linux::types::{CapSet, CgroupMode, KernelVersion};
-use crate::plan::resources::V1Hierarchy;
+use crate::plan::resources::{UserManager, V1Hierarchy};
 
 /// What the plan needs to know of the kernel and of who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +31,8 @@ pub struct Host {
     pub v2_controllers: Vec<String>,
     /// The cgroup v1 hierarchies that are mounted.
     pub v1_hierarchies: Vec<V1Hierarchy>,
-    /// The cgroup of the user's systemd, where it can be reached and the runtime is not privileged:
-    /// `/user.slice/user-1000.slice/user@1000.service`.
-    pub user_manager_cgroup: Option<String>,
+    /// The user's systemd, where it can be reached and the runtime is not privileged.
+    pub user_manager: Option<UserManager>,
     /// setgroups(2) is denied in this user namespace, and so in those below it; user_namespaces(7).
     pub setgroups_denied: bool,
     /// newuidmap(1), where it is installed.
@@ -67,7 +66,7 @@ impl Host {
             own_cgroup: "/system.slice/engine.service".into(),
             v2_controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"].map(String::from).into(),
             v1_hierarchies: Vec::new(),
-            user_manager_cgroup: None,
+            user_manager: None,
             setgroups_denied: false,
             newuidmap: Some("/usr/bin/newuidmap".into()),
             newgidmap: Some("/usr/bin/newgidmap".into()),

@@ -300,7 +300,7 @@ fn line(f: &mut Formatter<'_>, index: usize, op: &dyn Display, at: &str) -> fmt:
 fn cgroup(f: &mut Formatter<'_>, plan: &Plan) -> fmt::Result {
     let saved = &plan.cgroup.saved;
     if let Some(unit) = &saved.unit {
-        writeln!(f, "       unit {} of systemd{}", unit.name, if unit.user { ", the user's" } else { "" })?;
+        writeln!(f, "       unit {} of systemd{}", unit.name, if unit.runtime_dir.is_some() { ", the user's" } else { "" })?;
     }
     for dir in saved.v2.iter().chain(&saved.v1) {
         writeln!(f, "       {}{}", dir.mount, dir.path)?;

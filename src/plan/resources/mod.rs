@@ -78,8 +78,10 @@ pub struct SavedDir {
 pub struct SavedUnit {
     /// `docker-1234.scope`
     pub name: String,
-    /// It belongs to the user's manager, not to the system's.
-    pub user: bool,
+    /// The runtime directory of the user whose manager it belongs to; none for the system's. Saved, because later commands may come
+    /// without XDG_RUNTIME_DIR.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_dir: Option<String>,
 }
 
 /// One write(2) into one file of the cgroup.
@@ -144,6 +146,15 @@ pub enum Denied {
     RootlessError,
     /// The container stays in the runtime's own cgroup, with a warning: rootless, and nothing was asked.
     NoCgroup,
+}
+
+/// The systemd of an ordinary user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserManager {
+    /// XDG_RUNTIME_DIR: `/run/user/1000`.
+    pub runtime_dir: String,
+    /// Its cgroup: `/user.slice/user-1000.slice/user@1000.service`.
+    pub cgroup: String,
 }
 
 /// One mounted cgroup v1 hierarchy of the host.
@@ -381,6 +392,13 @@ impl Asks {
     fn warn(&mut self, field: &str, why: &str) {
         let at = self.path(field);
         self.warnings.push(format!("{at} is ignored: {why}"));
+    }
+}
+
+impl CgroupPlan {
+    /// Whether the container's process has to be there before its cgroup is complete: it then has to wait for that.
+    pub fn needs_process(&self) -> bool {
+        self.unit.is_some() || !self.saved.v1.is_empty()
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the container's cgroup is made, and whose it is. Called by [`super::plan`].
 
-use super::{SavedCgroup, SavedDir, SavedUnit, path};
+use super::{SavedCgroup, SavedDir, SavedUnit, UserManager, path};
 use crate::linux::types::CgroupMode;
 use crate::plan::{CgroupManager, Host, Request, Rootless};
 use crate::spec::Problem;
@@ -24,12 +24,14 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
                  systemd.unified_cgroup_hierarchy=1",
             ));
         }
-        let (user, manager) = manager(request, host)?;
-        let unit = path::Systemd::parse(cgroups_path, id, user)?;
+        let user = user_manager(request, host)?;
+        let unit = path::Systemd::parse(cgroups_path, id, user.is_some())?;
+        let above = user.map_or("", |manager| manager.cgroup.trim_end_matches('/'));
+        let runtime_dir = user.map(|manager| manager.runtime_dir.clone());
         let saved = SavedCgroup {
-            v2: v2_dir(format!("{manager}{}", unit.path)),
+            v2: v2_dir(format!("{above}{}", unit.path)),
             v1: Vec::new(),
-            unit: Some(SavedUnit { name: unit.unit.clone(), user }),
+            unit: Some(SavedUnit { name: unit.unit.clone(), runtime_dir }),
         };
         return Ok((saved, Some(unit)));
     }
@@ -42,11 +44,11 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
     Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None }, None))
 }
 
-/// Which systemd is asked: whether the user's, and its own cgroup.
-fn manager<'a>(request: &Request, host: &'a Host) -> Result<(bool, &'a str), Problem> {
-    match &host.user_manager_cgroup {
-        Some(cgroup) if rootless(request, host) => Ok((true, cgroup.trim_end_matches('/'))),
-        _ if host.euid == 0 => Ok((false, "")),
+/// The user's systemd, where that is to be asked instead of the system's.
+fn user_manager<'a>(request: &Request, host: &'a Host) -> Result<Option<&'a UserManager>, Problem> {
+    match &host.user_manager {
+        Some(manager) if rootless(request, host) => Ok(Some(manager)),
+        _ if host.euid == 0 => Ok(None),
         _ => Err(Problem::new(
             path::FIELD,
             "the user's systemd cannot be reached, and the system's takes no orders from this user; log in through PAM, or set \

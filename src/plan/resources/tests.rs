@@ -172,7 +172,8 @@ fn cpu_in_v2() {
     writes(r#"{"cpu":{"period":50000}}"#, &host, &["cpu.max=max 50000?"]);
     writes(r#"{"cpu":{"quota":50000,"burst":10000}}"#, &host, &["cpu.max=50000", "cpu.max.burst=10000"]);
     writes(r#"{"cpu":{"burst":0}}"#, &host, &["cpu.max.burst=0?"]);
-    writes(r#"{"cpu":{"shares":2,"idle":1}}"#, &host, &["cpu.weight=1", "cpu.idle=1"]);
+    writes(r#"{"cpu":{"shares":2,"idle":1}}"#, &host, &["cpu.idle=1"]);
+    writes(r#"{"cpu":{"shares":2,"idle":0}}"#, &host, &["cpu.weight=1", "cpu.idle=0?"]);
     writes(r#"{"cpu":{"idle":0}}"#, &host, &["cpu.idle=0?"]);
     writes(r#"{"cpu":{"cpus":"0-3,7","mems":"0"}}"#, &host, &["cpuset.cpus=0-3,7", "cpuset.mems=0"]);
     refuses(r#"{"cpu":{"idle":2}}"#, &host, "cpu.idle", "2 is neither 0");
@@ -311,13 +312,13 @@ fn limits_in_v1() {
     refuses(r#"{"memory":{"swappiness":101}}"#, &host, "memory.swappiness", "101 is not between");
     writes(r#"{"memory":{"swappiness":18446744073709551615}}"#, &host, &[]);
     writes(
-        r#"{"cpu":{"shares":512,"quota":5000,"period":10000,"burst":7,"idle":1,"realtimeRuntime":8,"realtimePeriod":9,"cpus":"0","mems":"0"}}"#,
+        r#"{"cpu":{"shares":512,"quota":5000,"period":10000,"burst":7,"idle":0,"realtimeRuntime":8,"realtimePeriod":9,"cpus":"0","mems":"0"}}"#,
         &host,
         &[
             "cpuset.cpus=0",
             "cpuset.mems=0",
             "cpu.shares=512",
-            "cpu.idle=1",
+            "cpu.idle=0?",
             "cpu.rt_period_us=9",
             "cpu.rt_runtime_us=8",
             "cpu.cfs_period_us=10000",
@@ -407,14 +408,15 @@ fn systemd_units_of_each_manager() {
     let planned = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap();
     let (saved, properties) = (planned.saved, planned.unit.unwrap());
     assert!(properties.iter().any(|property| property.name == "Slice"));
-    assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), user: false }));
+    assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), runtime_dir: None }));
     assert_eq!(saved.v2.unwrap().path, "/a.slice/a-b.slice/p-n.scope");
     host.euid = 1000;
     let problems = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap_err();
     assert!(problems[0].rule.contains("user's systemd cannot be reached"), "{problems:?}");
-    host.user_manager_cgroup = Some("/user.slice/user-1000.slice/user@1000.service".into());
+    let manager = "/user.slice/user-1000.slice/user@1000.service";
+    host.user_manager = Some(UserManager { runtime_dir: "/run/user/1000".into(), cgroup: manager.into() });
     let saved = plan(&spec, &request(CgroupManager::Systemd), &host).unwrap().saved;
-    assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), user: true }));
+    assert_eq!(saved.unit, Some(SavedUnit { name: "p-n.scope".into(), runtime_dir: Some("/run/user/1000".into()) }));
     assert_eq!(saved.v2.unwrap().path, "/user.slice/user-1000.slice/user@1000.service/a.slice/a-b.slice/p-n.scope");
     let problems = plan(&spec, &request(CgroupManager::Systemd), &hybrid()).unwrap_err();
     assert!(problems[0].rule.contains("needs a host with cgroup v2 only"));

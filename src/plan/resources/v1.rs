@@ -70,7 +70,7 @@ fn memory_of_v1_only(asks: &mut Asks, memory: &Memory) {
 
 pub(super) fn cpu(asks: &mut Asks, resources: &Resources) {
     let Some(cpu) = &resources.cpu else { return };
-    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+    if let Some(shares) = v2::shares(asks, cpu) {
         write(asks, "cpu.shares", shares, "cpu.shares");
     }
     v2::idle(asks, Tree::V1, cpu);

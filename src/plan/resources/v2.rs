@@ -122,7 +122,7 @@ pub fn weight_of_shares(shares: u64) -> u64 {
 
 pub(super) fn cpu(asks: &mut Asks, resources: &Resources) {
     let Some(cpu) = &resources.cpu else { return };
-    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+    if let Some(shares) = shares(asks, cpu) {
         write(asks, "cpu.weight", weight_of_shares(shares), "cpu.shares");
     }
     idle(asks, Tree::V2, cpu);
@@ -146,6 +146,16 @@ pub(super) fn cpu(asks: &mut Asks, resources: &Resources) {
     for (_, field) in real_time.into_iter().filter(|(asked, _)| *asked) {
         asks.problem(field, "cgroup v2 cannot limit real-time CPU time; leave the field out, or use a host with cgroup v1");
     }
+}
+
+/// The shares, where they mean anything: an idle cgroup has the least weight there is, and takes no other.
+pub(super) fn shares(asks: &mut Asks, cpu: &Cpu) -> Option<u64> {
+    let shares = cpu.shares.filter(|shares| *shares != 0)?;
+    if cpu.idle == Some(1) {
+        asks.warn("cpu.shares", "cpu.idle asks for the least weight there is");
+        return None;
+    }
+    Some(shares)
 }
 
 /// cpu.idle has one name and one meaning in both versions.
