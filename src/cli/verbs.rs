@@ -94,7 +94,7 @@ impl Context<'_> {
 
 fn make(context: &Context, verb: Verb) -> Result<u8> {
     let request = request::make(verb, context.id()?, context.args, &context.global, context.caller, &environment)?;
-    let host = host::probe();
+    let host = host::probe_for(&request, environment("XDG_RUNTIME_DIR"));
     let bundle = bundle::read(&request.bundle)?;
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
@@ -207,7 +207,8 @@ fn show_plan(context: &Context) -> Result<u8> {
         // The question is what would be done, not where the terminal goes.
         request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
     }
-    let plan = bundle::plan(&bundle, &request, &host::probe())?;
+    let host = host::probe_for(&request, environment("XDG_RUNTIME_DIR"));
+    let plan = bundle::plan(&bundle, &request, &host)?;
     print(&plan.to_string()).map(|()| DONE)
 }
 

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
 use crate::linux::{clone, fd, pid, proc, socket, time};
+use crate::plan::resources::SavedCgroup;
 use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Verb};
 use crate::process::forward::Signals;
 use crate::process::gate;
@@ -181,15 +182,23 @@ impl Making<'_> {
     }
 
     fn make_cgroup(&mut self) -> Result<()> {
-        let (cgroup, warning) = Cgroup::create(&self.plan.cgroup)?;
+        let plan = &self.plan.cgroup;
+        let made = match plan.unit {
+            None => Cgroup::create(plan),
+            Some(_) => Cgroup::create_unit(plan, self.state.init_process_pid).map(|cgroup| (cgroup, None)),
+        };
+        let (cgroup, warning) = made.inspect_err(|_| {
+            // Nothing of it is left, and what there is belongs to somebody else: to be neither killed nor removed.
+            self.state.cgroup = SavedCgroup::default();
+        })?;
         warning.iter().for_each(|warning| (self.warn)(warning));
-        cgroup.apply(&self.plan.cgroup.writes)?;
-        if let Some(filter) = &self.plan.cgroup.devices {
-            cgroup.filter_devices(filter)?.iter().for_each(|warning| (self.warn)(warning));
-        }
         if *cgroup.saved() != self.state.cgroup {
             self.state.cgroup = cgroup.saved().clone();
             self.entry.save(&self.state)?;
+        }
+        cgroup.apply(&plan.writes)?;
+        if let Some(filter) = &plan.devices {
+            cgroup.filter_devices(filter)?.iter().for_each(|warning| (self.warn)(warning));
         }
         self.cgroup = Some(cgroup);
         Ok(())

@@ -1,10 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Fills [`Host`] from what the kernel says: every fact that some plan may ask for, each at the price of a system call or two.
 
-use crate::cgroup::v1;
+use crate::cgroup::{systemd, v1_hierarchies};
 use crate::linux::probe;
 use crate::linux::types::CgroupMode;
-use crate::plan::Host;
+use crate::plan::resources::UserManager;
+use crate::plan::{CgroupManager, Host, Request};
+
+/// The facts that the plan of this container may ask for. `runtime_dir` is XDG_RUNTIME_DIR.
+pub fn probe_for(request: &Request, runtime_dir: Option<String>) -> Host {
+    let mut host = probe();
+    if request.cgroup_manager == CgroupManager::Systemd && !host.privileged() {
+        let usual = || Some(format!("/run/user/{}", host.euid)).filter(|_| host.euid != 0);
+        host.user_manager = runtime_dir.filter(|dir| dir.starts_with('/')).or_else(usual).and_then(|runtime_dir| {
+            let cgroup = systemd::user_manager_cgroup(&runtime_dir)?;
+            Some(UserManager { runtime_dir, cgroup })
+        });
+    }
+    host
+}
 
 /// The facts about this host.
 pub fn probe() -> Host {
@@ -26,10 +40,10 @@ pub fn probe() -> Host {
         own_cgroup: if on_v2 { probe::own_cgroup() } else { "/".to_string() },
         v2_controllers: if on_v2 { probe::v2_controllers() } else { Vec::new() },
         v1_hierarchies: match cgroup {
-            CgroupMode::Hybrid | CgroupMode::Legacy => v1::hierarchies(),
+            CgroupMode::Hybrid | CgroupMode::Legacy => v1_hierarchies(),
             _ => Vec::new(),
         },
-        user_manager_cgroup: None,
+        user_manager: None,
         // Nothing is ever denied in the initial user namespace.
         setgroups_denied: !initial_user_namespace && probe::setgroups_denied(),
         newuidmap: helper("newuidmap"),

@@ -33,8 +33,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let hooks = hooks(spec);
     let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
     // clone3(2) enters the cgroup2 directory only: elsewhere the runtime puts the process, before it looks at its cgroups itself.
-    let moved = !cgroup.saved.v1.is_empty() || cgroup.saved.unit.is_some();
-    let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || moved;
+    let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || cgroup.needs_process();
 
     let mut trees = rootfs.trees;
     let mut child = before_root(spec, request, &namespaces, parent_first);
@@ -53,9 +52,18 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
         Op::Seccomp(load) => load.listener.clone(),
         _ => None,
     });
-    let mut parent = before_clone(request, &namespaces, trees, spec);
+    let mut parent = vec![step(ParentOp::SaveCreating, "")];
+    let make_cgroup = || step(ParentOp::MakeCgroup, "linux.cgroupsPath");
+    if cgroup.unit.is_none() {
+        parent.push(make_cgroup());
+    }
+    parent.extend(before_clone(request, &namespaces, trees, spec));
     parent.extend(listener.map(|(path, _)| step(ParentOp::ConnectListener(path), "linux.seccomp.listenerPath")));
     parent.push(step(ParentOp::Clone, ""));
+    if cgroup.unit.is_some() {
+        // systemd makes no scope without a process.
+        parent.push(make_cgroup());
+    }
     parent.extend(after_clone(spec, &namespaces, parent_first));
     parent.extend(until_created(request, &hooks));
     let entered = namespaces.join.iter().fold(namespaces.new, |all, join| all | join.kind);
@@ -224,9 +232,9 @@ fn to_the_program(request: &Request, hooks: &Hooks, exec: &Exec, seccomp: Option
     steps
 }
 
-/// What the runtime prepares before there is a process: the journal first, so that nothing is made that a delete would not find.
+/// What the runtime prepares before there is a process, after the journal: nothing is made that a delete would not find.
 fn before_clone(request: &Request, namespaces: &NamespacePlan, trees: Vec<ParentStep>, spec: &Spec) -> Vec<ParentStep> {
-    let mut steps = vec![step(ParentOp::SaveCreating, ""), step(ParentOp::MakeCgroup, "linux.cgroupsPath")];
+    let mut steps = Vec::new();
     if !namespaces.join.is_empty() {
         steps.push(step(ParentOp::OpenNamespaces(namespaces.join.clone()), "linux.namespaces"));
     }

@@ -94,7 +94,12 @@ fn what_must_come_first_comes_first() {
         }
         let parent = |found: &dyn Fn(&ParentOp) -> bool| plan.parent.iter().position(|step| found(&step.op)).unwrap();
         assert_eq!(parent(&|op| *op == ParentOp::SaveCreating), 0, "{name}: the journal comes before everything");
-        assert!(parent(&|op| *op == ParentOp::MakeCgroup) < parent(&|op| *op == ParentOp::Clone), "{name}");
+        let (cgroup, clone) = (parent(&|op| *op == ParentOp::MakeCgroup), parent(&|op| *op == ParentOp::Clone));
+        assert_eq!(plan.cgroup.unit.is_none(), cgroup < clone, "{name}: only systemd needs the process first");
+        if plan.cgroup.unit.is_some() {
+            assert!(cgroup < parent(&|op| *op == ParentOp::ReleaseChild), "{name}: nothing runs without its limits");
+            assert_eq!(child(&|op| *op == Op::AwaitRuntime), Some(0), "{name}");
+        }
         assert!(parent(&|op| *op == ParentOp::SaveCreated) < parent(&|op| *op == ParentOp::ReleaseReady), "{name}");
     });
 }
