@@ -157,14 +157,18 @@ mod tests {
             let (outer, inner) = (tty::open_terminal(&devpts).unwrap(), tty::open_terminal(&devpts).unwrap());
             tty::set_size(&outer.peer, 91, 17).unwrap();
             let before = nix::sys::termios::tcgetattr(&outer.peer).unwrap();
-            let Cloned::Parent { pidfd: user, .. } = clone3(&CloneArgs::default()).unwrap() else {
+            let (verdict, judge) = fd::pipe().unwrap();
+            let Cloned::Parent { .. } = clone3(&CloneArgs::default()).unwrap() else {
                 // Whoever sits at the outer terminal.
                 wait_for(&outer.master, "17 91");
                 fd::write_all(&outer.master, b"hello\r").unwrap();
                 let seen = wait_for(&outer.master, "last");
                 // The inner terminal alone echoes, and alone makes lines.
-                exit_now(if seen.contains("hello\r\ngot hello\r\n") && seen.matches("hello").count() == 2 { 0 } else { 1 })
+                let right = seen.contains("hello\r\ngot hello\r\n") && seen.matches("hello").count() == 2;
+                fd::write_all(&judge, if right { b"1" } else { b"0" }).unwrap();
+                exit_now(0)
             };
+            drop(judge);
             let signals = Signals::take().unwrap();
             fd::dup_onto(&outer.peer, 0).unwrap();
             fd::dup_onto(&outer.peer, 1).unwrap();
@@ -172,7 +176,7 @@ mod tests {
             let (pid, pidfd) = shell(script, Some(&inner.peer));
             drop(inner.peer);
             assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, Some(inner.master)).unwrap(), 5);
-            assert_eq!(pid::wait(&user).unwrap(), Exit::Code(0));
+            assert_eq!(fd::read_bounded(&verdict, 1).unwrap(), b"1");
             assert_eq!(nix::sys::termios::tcgetattr(&outer.peer).unwrap(), before, "the modes are not as they were");
         });
     }

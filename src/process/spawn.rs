@@ -259,6 +259,11 @@ fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitCo
     let made = pid::set_parent_death_signal(libc::SIGKILL)
         .told(|| "cannot tie the process to the runtime".into())
         .and_then(|()| namespaces::join(joins, &context.namespaces))
+        // The runtime must be able to write the mappings of what comes now, as owner of its files in /proc.
+        .and_then(|()| match &spawn.id_map {
+            Some(_) => cred::set_dumpable(true).told(|| "cannot let the runtime map the ids".into()),
+            None => Ok(()),
+        })
         .and_then(|()| socket::pair(socket::Kind::SeqPacket).told(|| "cannot tell the container's process when to begin".into()))
         .and_then(|turn| {
             let args = CloneArgs { namespaces: spawn.create, sibling: true, ..CloneArgs::default() };
@@ -271,11 +276,7 @@ fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitCo
             drop(announced);
             let _ = pid::wait_readable(&turn, None);
             drop(turn);
-            // The runtime must be able to write its mappings, as owner of its files in /proc.
-            if spawn.id_map.is_some() {
-                let _ = cred::set_dumpable(true);
-            }
-            init::run(work, context, channel)
+            init::run(work, InitContext { hide: spawn.id_map.is_some(), ..context }, channel)
         }
         Ok((Cloned::Parent { pid, .. }, turn)) => (ToParent::Cloned { pid: pid as u32 }, Some(turn)),
         Err(error) => (ToParent::Failed(error), None),

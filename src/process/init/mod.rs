@@ -64,6 +64,8 @@ pub struct InitContext {
     pub listener: Option<OwnedFd>,
     /// For exec: the container's first process, and its namespaces that this one enters before all steps.
     pub enter: Option<(OwnedFd, Namespaces)>,
+    /// Others live in the namespaces that it begins in: it hides from them as soon as the runtime has mapped its ids.
+    pub hide: bool,
 }
 
 impl InitContext {
@@ -108,6 +110,8 @@ struct Init<'a> {
     console: Option<OwnedFd>,
     listener: Option<OwnedFd>,
     enter: Option<(OwnedFd, Namespaces)>,
+    /// To be hidden from others once the ids are mapped.
+    hide: bool,
     /// It is one more process of a container that runs.
     joining: bool,
     /// Descriptors that were given to it, to be kept when the runtime's others are closed.
@@ -131,7 +135,7 @@ struct Init<'a> {
 impl<'a> Init<'a> {
     fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
         let given = context.fds();
-        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter } = context;
+        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide } = context;
         Init {
             work,
             trees,
@@ -140,6 +144,7 @@ impl<'a> Init<'a> {
             listener,
             joining: enter.is_some(),
             enter,
+            hide,
             given,
             channel: Some(channel),
             gate,
@@ -310,7 +315,13 @@ impl<'a> Init<'a> {
     }
 
     fn await_runtime(&mut self) -> Result<()> {
-        if self.hear()? == ToChild::Proceed { Ok(()) } else { Err(out_of_turn()) }
+        if self.hear()? != ToChild::Proceed {
+            return Err(out_of_turn());
+        }
+        if self.hide {
+            cred::set_dumpable(false).told(|| "cannot hide the process from those in its namespaces".into())?;
+        }
+        Ok(())
     }
 
     fn ask_for_runtime_hooks(&mut self) -> Result<()> {
