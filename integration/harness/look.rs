@@ -135,6 +135,13 @@ pub fn cgroups_below(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Where cgroup2 is mounted: /sys/fs/cgroup, or below it on a hybrid host.
+pub fn cgroup2_root() -> PathBuf {
+    let mounts = mounts();
+    let mount = mounts.iter().rfind(|mount| mount.kind == "cgroup2" && mount.at.starts_with("/sys/fs/cgroup"));
+    PathBuf::from(&mount.unwrap_or_else(|| panic!("no cgroup2 mount: {mounts:#?}")).at)
+}
+
 /// The cgroup2 path of a process relative to the hierarchy's mount, as /proc/PID/cgroup has it.
 pub fn cgroup(pid: i32) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
