@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = &[
     test!(pid_file_of_run_in_the_foreground).differs(&[("crun", "writes it when the program may have started")]),
     test!(pid_file_is_replaced_in_one_step).differs(&[("crun", "writes the pid file in place")]),
     test!(pid_file_after_a_killed_writer).differs(&[("runc", "fails for ever once a temporary pid file is left over")]),
+    test!(notify_socket_of_run),
     test!(notify_socket_is_proxied).differs(&[("crun", "sends no MAINPID")]),
     test!(killed_runtime_leaves_a_container_that_can_be_deleted),
 ];
@@ -187,6 +188,26 @@ fn notify_socket_is_proxied() {
     let _ = socket.recv(&mut buffer);
     start.finish().ok();
     assert_eq!(container.status(), "running");
+}
+
+fn notify_socket_of_run() {
+    let path = folder().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let bundle = Bundle::sh("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
+    let container = bundle.container();
+    let mut run = bundle.run_call(&[]).env("NOTIFY_SOCKET", path.to_str().unwrap()).spawn();
+    run.wait_for("ready");
+    let pid = container.pid();
+    let environment = std::fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    let inside = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=")).unwrap().to_owned();
+    UnixDatagram::unbound().unwrap().send_to(b"READY=1\n", format!("/proc/{pid}/root{inside}")).unwrap();
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(buffer[..length].trim_ascii_end(), b"READY=1");
+    drop(socket);
+    container.call(&["kill"]).output().ok();
+    assert_eq!(run.finish().status.code(), Some(7));
 }
 
 fn killed_runtime_leaves_a_container_that_can_be_deleted() {

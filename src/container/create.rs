@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 
 use super::bundle::Bundle;
+use super::notify::NotifySocket;
 use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
 use super::{delete, foreground, notify};
@@ -48,11 +49,13 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
             return Err(making.undo(&store, error.of_step(number, total, &step.at)));
         }
     }
-    let Some(signals) = signals else { return Ok(0) };
-    let Making { state, entry, spawned, poststop, .. } = making;
+    let Making { state, entry, spawned, poststop, notify, .. } = making;
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     drop(entry);
-    let status = foreground::wait(spawned, &signals)?;
+    let Some(signals) = signals else {
+        return notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())).map(|()| 0);
+    };
+    let status = foreground::wait(spawned, &signals, notify.as_ref())?;
     if !request.keep {
         delete::finish(&store, &request.id, &state, &poststop)?.iter().for_each(|warning| warn(warning));
     }
@@ -70,6 +73,7 @@ struct Making<'a> {
     context: InitContext,
     spawned: Option<Spawned>,
     poststop: Vec<crate::plan::Hook>,
+    notify: Option<NotifySocket>,
     /// The pid file is ours to remove.
     pid_file_written: bool,
     warn: Warn<'a>,
@@ -120,6 +124,7 @@ impl<'a> Making<'a> {
             context,
             spawned: None,
             poststop,
+            notify: None,
             pid_file_written: false,
             warn,
         })
@@ -144,7 +149,7 @@ impl<'a> Making<'a> {
                 self.context.gate = Some(gate::make(&self.entry)?);
                 Ok(())
             }
-            ParentOp::MakeNotifySocket => notify::make_directory(&self.entry),
+            ParentOp::MakeNotifySocket => self.make_notify_socket(),
             ParentOp::Clone => self.clone_process(),
             ParentOp::OomScoreAdj(adjust) => self.spawned()?.oom_score_adj(*adjust),
             ParentOp::WriteIdMaps => {
@@ -179,6 +184,15 @@ impl Making<'_> {
     fn save_creating(&mut self) -> Result<()> {
         self.entry.write("config.json", &self.bundle.bytes)?;
         self.entry.save(&self.state)
+    }
+
+    /// `start` binds the socket for a container that was created; `run` is its own start.
+    fn make_notify_socket(&mut self) -> Result<()> {
+        notify::make_directory(&self.entry)?;
+        if let (Verb::Run, Some(host)) = (self.request.verb, &self.request.notify_socket) {
+            self.notify = Some(NotifySocket::bind(&format!("{}/{}", self.request.root, self.request.id), host)?);
+        }
+        Ok(())
     }
 
     fn make_cgroup(&mut self) -> Result<()> {

@@ -42,21 +42,31 @@ impl NotifySocket {
         Ok(NotifySocket { socket, host: host.to_string() })
     }
 
+    /// What becomes readable when the container says something.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Waits until the container says that it is ready, or ends, and passes it on.
     pub fn forward(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
-        let mut buffer = vec![0; 64 << 10];
         loop {
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(pidfd, PollFlags::POLLIN)];
             pid::poll(&mut fds, None).told(|| "cannot wait for the container to be ready".to_string())?;
             let said = fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-            if !said {
+            if !said || self.listen(pid)? {
                 return Ok(());
             }
-            let got = socket::receive(&self.socket, &mut buffer).told(|| "cannot read the notify socket".to_string())?;
-            let text = String::from_utf8_lossy(&buffer[..got.length]).into_owned();
-            if let Some(ready) = text.lines().find(|line| line.starts_with("READY=")) {
-                return self.pass_on(ready, pid);
-            }
+        }
+    }
+
+    /// Reads what the container says: whether it was that it is ready, which is passed on.
+    pub fn listen(&self, pid: i32) -> Result<bool> {
+        let mut buffer = vec![0; 64 << 10];
+        let got = socket::receive(&self.socket, &mut buffer).told(|| "cannot read the notify socket".to_string())?;
+        let text = String::from_utf8_lossy(&buffer[..got.length]).into_owned();
+        match text.lines().find(|line| line.starts_with("READY=")) {
+            Some(ready) => self.pass_on(ready, pid).map(|()| true),
+            None => Ok(false),
         }
     }
 

@@ -34,17 +34,43 @@ impl Signals {
     }
 }
 
+/// Something else to look after meanwhile: called when its descriptor is readable, until it says that it is done.
+pub struct Watch<'a> {
+    /// What becomes readable.
+    pub fd: BorrowedFd<'a>,
+    /// What to do then; false when there is no more to do.
+    pub ready: &'a mut dyn FnMut() -> Result<bool>,
+}
+
 /// Waits for the end of a process and returns its exit status, 128+N for signal N. `master` is its terminal's.
 pub fn until_exit(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, master: Option<OwnedFd>) -> Result<u8> {
+    until_exit_watching(pidfd, own_pid, signals, master, None)
+}
+
+/// As [`until_exit`], looking after something else as well.
+pub fn until_exit_watching(
+    pidfd: BorrowedFd<'_>,
+    own_pid: i32,
+    signals: &Signals,
+    master: Option<OwnedFd>,
+    mut watch: Option<Watch<'_>>,
+) -> Result<u8> {
     let told = || "cannot wait for the process".to_string();
     let mut terminal = master.map(Joined::new).transpose()?;
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
+        fds.extend(watch.iter().map(|watch| PollFd::new(watch.fd, PollFlags::POLLIN)));
         fds.extend(terminal.iter().flat_map(Joined::interests));
         pid::poll(&mut fds, None).told(told)?;
         let (ended, signalled) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
+        let watched = watch.is_some() && fds[2].any() == Some(true);
         if signalled {
             pass_on(pidfd, own_pid, signals, terminal.as_ref())?;
+        }
+        if let (true, Some(look)) = (watched, &mut watch)
+            && !(look.ready)()?
+        {
+            watch = None;
         }
         if let Some(joined) = &mut terminal {
             if ended { joined.last_words() } else { joined.go_on() }.told(|| "cannot pass the terminal on".into())?;
