@@ -302,7 +302,11 @@ fn give_to(dir: &Dir, uid: u32) -> Result<()> {
     let what = || format!("cannot give the cgroup {} to user {uid}", dir.path());
     // (gid_t)-1 leaves the group as it is; chown(2).
     fd::fchown(dir, uid, u32::MAX).told(what)?;
-    let listed = fd::read_file_bounded("/sys/kernel/cgroup/delegate", 1 << 16).told(what)?;
+    let listed = match fd::read_file_bounded("/sys/kernel/cgroup/delegate", 1 << 16) {
+        // Hidden, or sysfs is not mounted: config-linux.md, "Cgroup ownership", names the files to give then.
+        Err(error) if error.errno == Errno::ENOENT => b"cgroup.procs cgroup.subtree_control cgroup.threads".to_vec(),
+        other => other.told(what)?,
+    };
     for file in String::from_utf8_lossy(&listed).split_whitespace() {
         match fd::openat(dir, file, fd::OFlag::O_PATH, 0) {
             // The list is of all controllers' files; a cgroup has those of its own.
