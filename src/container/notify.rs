@@ -12,7 +12,7 @@ use super::store::Entry;
 use crate::error::{Result, Told};
 use crate::linux::socket::{self, Kind};
 use crate::linux::types::Errno;
-use crate::linux::{fd, pid};
+use crate::linux::{call, fd, pid};
 
 /// The directory, under the container's, that is bound to /run/notify.
 pub const DIRECTORY: &str = "notify";
@@ -71,19 +71,22 @@ impl NotifySocket {
     }
 
     fn pass_on(&self, ready: &str, pid: i32) -> Result<()> {
-        let told = || format!("cannot notify {}", self.host);
-        let host = match socket::connect(Kind::Datagram, &self.host) {
+        match self.notify(ready, pid) {
             // A service manager that has gone needs no notice.
-            Err(error) if [Errno::ENOENT, Errno::ECONNREFUSED].contains(&error.errno) => return Ok(()),
-            other => other.told(told)?,
-        };
-        for text in [format!("{ready}\n"), format!("MAINPID={pid}\n")] {
-            socket::send(&host, text.as_bytes(), &[]).told(told)?;
+            Err(error) if [Errno::ENOENT, Errno::ECONNREFUSED, Errno::ECONNRESET].contains(&error.errno) => Ok(()),
+            other => other.told(|| format!("cannot notify {}", self.host)),
         }
-        let (read, write) = fd::pipe().told(told)?;
-        socket::send(&host, b"BARRIER=1", &[write.as_fd()]).told(told)?;
+    }
+
+    fn notify(&self, ready: &str, pid: i32) -> call::Result<()> {
+        let host = socket::connect(Kind::Datagram, &self.host)?;
+        for text in [format!("{ready}\n"), format!("MAINPID={pid}\n")] {
+            socket::send(&host, text.as_bytes(), &[])?;
+        }
+        let (read, write) = fd::pipe()?;
+        socket::send(&host, b"BARRIER=1", &[write.as_fd()])?;
         drop(write);
         // The other end is closed when the message has been handled.
-        pid::wait_readable(&read, Some(BARRIER)).map(drop).told(told)
+        pid::wait_readable(&read, Some(BARRIER)).map(drop)
     }
 }
