@@ -124,6 +124,8 @@ fn become_program(
         for (number, stream) in streams.into_iter().enumerate() {
             fd::dup_onto(stream, number as i32)?;
         }
+        // What our caller means for the container's program (--preserve-fds) is open here too.
+        fd::close_range(3, true)?;
         if let Some(directory) = directory {
             nix::unistd::chdir(directory).map_err(|errno| CallError::new(format!("chdir({directory:?})"), errno))?;
         }

@@ -25,6 +25,7 @@ pub fn join(
     state: &HookState,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Spawned> {
+    init::last::check_inherited(plan.exec.inherited_fds)?;
     cred::set_dumpable(false).told(|| "cannot hide the process from the container".into())?;
     if !plan.enter_before_clone.is_empty() {
         setns(&first, plan.enter_before_clone).told(|| "cannot enter the container's pid namespace".into())?;

@@ -44,6 +44,7 @@ impl Spawned {
     /// Makes a container's process. In the new process, which never returns from here, its part of the plan begins at once. `context`
     /// holds what the earlier steps opened for it, `state` what its hooks are told, `cgroup` is the cgroup2 directory it starts in.
     pub fn clone(plan: &Plan, context: InitContext, state: &HookState, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawned> {
+        init::last::check_inherited(plan.exec.inherited_fds)?;
         let work = Work { steps: &plan.child, hooks: &plan.hooks, exec: &plan.exec, state };
         let args = CloneArgs { into_cgroup: cgroup, ..CloneArgs::default() };
         let mut spawned = match &plan.spawn.shape {

@@ -357,22 +357,32 @@ fn a_process_that_dies_is_noticed_and_one_that_is_dropped_dies() {
 }
 
 #[test]
-fn descriptors_are_handed_over_and_must_be_there() {
+fn descriptors_are_handed_over_and_must_be_the_callers() {
     as_root(|| {
         let null = fd::open("/dev/null", OFlag::O_RDONLY).unwrap();
-        let free = (3..).find(|number| !fd::is_open(*number)).unwrap();
-        let mut inherits = plan("", vec![]);
-        // All that is open here up to the free one, as a caller would pass it.
-        inherits.exec.inherited_fds = (free - 2) as u32;
-        let position = inherits.child.iter().position(|step| matches!(step.op, Op::CloseDescriptors { .. })).unwrap();
-        inherits.child[position].op = Op::CloseDescriptors { keep: inherits.exec.inherited_fds };
-        let error = failure(&inherits);
-        assert!(error.to_string().starts_with("unable to stat preserved-fd"), "{error}");
-        fd::dup_onto(&null, free).unwrap();
-        inherits.exec.args =
-            ["sh", "-c", &format!("[ -e /proc/self/fd/{free} ] && ! [ -e /proc/self/fd/60 ]")].map(String::from).to_vec();
-        let _leak = fd::dup_from(&null, 60).unwrap();
-        assert_eq!(run(&inherits), Exit::Code(0));
+        // As after an execve(2): the first three are the caller's, the next is our own.
+        (3..6).for_each(|number| fd::dup_onto(&null, number).unwrap());
+        let own = fd::dup_from(&null, 6).unwrap();
+        let own = std::os::fd::AsRawFd::as_raw_fd(&own);
+        let inheriting = |count: u32| {
+            let script = "for fd in 3 4 5; do [ -e /proc/$$/fd/$fd ] || exit 1; done; ! [ -e /proc/$$/fd/6 ]";
+            let mut plan = plan(script, vec![]);
+            plan.exec.inherited_fds = count;
+            let closing = plan.child.iter_mut().find(|step| matches!(step.op, Op::CloseDescriptors { .. })).unwrap();
+            closing.op = Op::CloseDescriptors { keep: count };
+            plan
+        };
+        assert_eq!((run(&inheriting(3)), own), (Exit::Code(0), 6));
+        let error = Spawned::clone(&inheriting(4), InitContext::default(), &HookState::default(), None).unwrap_err();
+        assert!(error.to_string().starts_with("unable to stat preserved-fd 3 (of 4)"), "{error}");
+        let hook = Hook {
+            path: "/bin/sh".into(),
+            args: ["sh", "-c", "! [ -e /proc/$$/fd/4 ]"].map(String::from).to_vec(),
+            env: None,
+            timeout_s: None,
+            at: String::new(),
+        };
+        crate::hooks::run(&hook, b"", None).unwrap();
     });
 }
 

@@ -295,15 +295,6 @@ pub fn close_all_but(first: RawFd, mut keep: Vec<RawFd>) -> Result<()> {
     Ok(())
 }
 
-/// Takes the close-on-exec mark off `count` descriptors from `first` on, which the program to be executed shall inherit.
-pub fn pass_on(first: RawFd, count: u32) -> Result<()> {
-    for fd in (first..).take(count as usize) {
-        // SAFETY: F_SETFD takes no pointer, and concerns no other process.
-        Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).call(|| format!("fcntl({fd}, F_SETFD, 0)"))?;
-    }
-    Ok(())
-}
-
 /// dup3(2) onto a fixed number, which the exec'd program shall find: `to` is *not* close-on-exec. Where `fd` is `to` already, only its
 /// close-on-exec mark is taken off.
 pub fn dup_onto(fd: impl AsFd, to: RawFd) -> Result<()> {
@@ -342,10 +333,17 @@ pub fn set_nonblocking(fd: impl AsFd, on: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether this number is an open descriptor; for those a caller says it passes on (`--preserve-fds`).
+/// Whether this number is an open descriptor.
 pub fn is_open(fd: RawFd) -> bool {
     // SAFETY: F_GETFD takes no pointer and changes nothing, whatever the number is.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Whether this number is an open descriptor that the program was given when it was executed, and so will be what it executes: all that
+/// it opens itself is close-on-exec.
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: as in `is_open`.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 
 /// Takes over a descriptor that the caller of the program passed by number. EBADF where it is not open.

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::hooks::HookState;
 use crate::linux::fd::{self, Root};
 use crate::linux::types::Errno;
-use crate::linux::{clone, mount, seccomp, signal, socket};
+use crate::linux::{clone, mount, sched, seccomp, signal, socket};
 use crate::plan::step::SeccompLoad;
 
 use super::{Init, home, identity, program};
@@ -35,6 +35,16 @@ pub(super) struct Last {
     prepared: bool,
     /// What execve(2) answered.
     refused: Option<Errno>,
+}
+
+/// The descriptors that the program is to inherit must be there, as the caller's: a number that is missing would be taken by one of our
+/// own, which leads to the host.
+pub fn check_inherited(count: u32) -> Result<()> {
+    match (0..count).find(|number| !fd::is_inherited((FIRST + number) as RawFd)) {
+        Some(number) => Err(Error::new(Kind::Usage, format!("unable to stat preserved-fd {number} (of {count})"))
+            .hint("--preserve-fds and LISTEN_FDS count the open descriptors after the standard streams")),
+        None => Ok(()),
+    }
 }
 
 /// Closes every descriptor but the standard streams, the `inherited` ones after them, and these.
@@ -90,8 +100,9 @@ impl Init<'_> {
             env.push(format!("HOME={}", home::of_user(&root, uid)));
         }
         let file = c_string(&path, "process.args[0]")?;
-        let args = exec.args.iter().map(|arg| c_string(arg, "process.args")).collect::<Result<_>>()?;
-        let env = env.iter().map(|entry| c_string(entry, "process.env")).collect::<Result<_>>()?;
+        let args: Vec<_> = exec.args.iter().map(|arg| c_string(arg, "process.args")).collect::<Result<_>>()?;
+        let env: Vec<_> = env.iter().map(|entry| c_string(entry, "process.env")).collect::<Result<_>>()?;
+        check_size(&args, &env)?;
         self.last = Last { path, file, args, env, ..Last::default() };
         Ok(())
     }
@@ -99,14 +110,6 @@ impl Init<'_> {
     /// Closes everything that the program shall not have, and that no later step needs. What such a step needs is no directory, no
     /// namespace and no mount: nothing through which a path like /proc/self/fd/7 would lead out of the container.
     pub(super) fn close_descriptors(&mut self, inherited: u32) -> Result<()> {
-        for number in 0..inherited {
-            if !fd::is_open((FIRST + number) as RawFd) {
-                let text = format!("unable to stat preserved-fd {number} (of {inherited})");
-                return Err(
-                    Error::new(Kind::Usage, text).hint("--preserve-fds counts the open descriptors after the standard streams")
-                );
-            }
-        }
         // Dropped by name first: what `close_all_but` closes must have no owner any more that would close it again.
         self.rootfs = None;
         self.proc = None;
@@ -132,9 +135,7 @@ impl Init<'_> {
             }
         }
         signal::reset().told(|| "cannot reset the signals".into())?;
-        let inherited = self.work.exec.inherited_fds;
-        let told = || "cannot hand over descriptors".to_string();
-        fd::close_range(FIRST + inherited, true).and_then(|()| fd::pass_on(FIRST as RawFd, inherited)).told(told)?;
+        fd::close_range(FIRST + self.work.exec.inherited_fds, true).told(|| "cannot mark the descriptors to be closed".into())?;
         self.last.prepared = true;
         Ok(())
     }
@@ -165,6 +166,9 @@ impl Init<'_> {
 
     /// Becomes the program.
     pub(super) fn execute(&mut self) -> Result<()> {
+        if self.last.path.is_empty() {
+            return Err(Error::new(Kind::Config, "the configuration has no process to start").at("process"));
+        }
         self.prepare()?;
         match clone::execve(&self.last.file, &self.last.args, &self.last.env) {
             Ok(never) => match never {},
@@ -181,6 +185,30 @@ impl Init<'_> {
     }
 }
 
+/// Refuses now what execve(2) would refuse later ("Limits on size of arguments and environment").
+fn check_size(args: &[CString], env: &[CString]) -> Result<()> {
+    /// MAX_ARG_STRLEN
+    const LONGEST: usize = 32 * 4096;
+    /// What every program may have, whatever its stack (ARG_MAX).
+    const ALWAYS: u64 = 32 * 4096;
+    /// Three quarters of the kernel's usual stack.
+    const MOST: u64 = 6 << 20;
+    const RLIMIT_STACK: u32 = 3;
+    let refused = |at: &str, why: String| Error::new(Kind::Program, format!("argument list too long: {why}")).at(at);
+    for (list, at) in [(args, "process.args"), (env, "process.env")] {
+        if let Some(index) = list.iter().position(|text| text.count_bytes() >= LONGEST) {
+            return Err(refused(&format!("{at}[{index}]"), format!("one string may have {} bytes", LONGEST - 1)));
+        }
+    }
+    let size: u64 = args.iter().chain(env).map(|text| (text.count_bytes() + 1 + size_of::<usize>()) as u64).sum();
+    if size <= ALWAYS {
+        return Ok(());
+    }
+    let (stack, _) = sched::limit(0, RLIMIT_STACK).told(|| "cannot read RLIMIT_STACK".into())?;
+    let most = (stack / 4).clamp(ALWAYS, MOST);
+    if size <= most { Ok(()) } else { Err(refused("process.args", format!("{size} bytes with the environment, of {most}"))) }
+}
+
 /// `ContainerProcessState` of config-linux.md.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -195,4 +223,66 @@ struct ProcessState<'a> {
 
 fn c_string(text: &str, at: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::new(Kind::Config, "a string for the program has a NUL byte in it").at(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::test_child::in_child;
+
+    fn strings(count: usize, length: usize) -> Vec<CString> {
+        vec![CString::new(vec![b'x'; length]).unwrap(); count]
+    }
+
+    /// What the kernel says to the same lists.
+    fn kernel_takes(args: &[CString], env: &[CString]) -> bool {
+        use crate::linux::clone::{CloneArgs, Cloned, clone3, execve, exit_now};
+        match clone3(&CloneArgs::default()).unwrap() {
+            Cloned::Child => {
+                let _ = execve(c"/bin/true", args, env);
+                exit_now(9)
+            }
+            Cloned::Parent { pidfd, .. } => crate::linux::pid::wait(pidfd).unwrap() == crate::linux::pid::Exit::Code(0),
+        }
+    }
+
+    #[test]
+    fn sizes_are_judged_as_the_kernel_does() {
+        in_child(|| {
+            sched::set_limit(0, 3, 8 << 20, 8 << 20).unwrap();
+            for (args, env, fits) in [
+                (strings(1, 10), strings(1, 131_071), true),
+                (strings(1, 10), strings(2, 131_072), false),
+                (strings(2, 131_072), strings(1, 1), false),
+                (strings(15, 130_000), strings(1, 1), true),
+                (strings(17, 130_000), strings(1, 1), false),
+                (strings(1, 1), strings(150_000, 1), true),
+                (strings(1, 1), strings(250_000, 1), false),
+            ] {
+                assert_eq!(check_size(&args, &env).is_ok(), fits, "{} and {}", args.len(), env.len());
+                assert_eq!(kernel_takes(&args, &env), fits, "kernel: {} and {}", args.len(), env.len());
+            }
+        });
+        let text = check_size(&strings(1, 1), &strings(2, 200_000)).unwrap_err().to_string();
+        assert_eq!(text, "argument list too long: one string may have 131071 bytes (process.env[0])");
+    }
+
+    #[test]
+    fn the_working_directory_is_inside_or_refused() {
+        if crate::linux::cred::ids().1 != 0 {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        in_child(|| {
+            let outside = fd::open_dir("/proc").unwrap();
+            change_directory("/usr").unwrap();
+            mount::chroot("/usr").unwrap();
+            change_directory("/").unwrap();
+            // As /proc/self/fd/N would lead there.
+            mount::fchdir(&outside).unwrap();
+            let error = change_directory(".").unwrap_err().to_string();
+            assert!(error.starts_with("current working directory is outside of container mount namespace root"), "{error}");
+            assert_eq!(change_directory("/none").unwrap_err().errno, Some(Errno::ENOENT));
+        });
+    }
 }
