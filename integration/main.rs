@@ -19,6 +19,7 @@ mod arguments;
 mod cgroup;
 mod descriptors;
 mod errors;
+mod exec;
 mod harness;
 mod hooks;
 mod lifecycle;
@@ -38,6 +39,7 @@ const GROUPS: &[Group] = &[
     Group { name: "lifecycle", tests: lifecycle::TESTS },
     Group { name: "run", tests: run::TESTS },
     Group { name: "descriptors", tests: descriptors::TESTS },
+    Group { name: "exec", tests: exec::TESTS },
     Group { name: "namespaces", tests: namespaces::TESTS },
     Group { name: "process", tests: process::TESTS },
     Group { name: "rootfs", tests: rootfs::TESTS },

@@ -25,6 +25,11 @@ impl Place {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
+    /// Whether clone3(2) alone is not enough: the process has to be moved.
+    pub fn moves(&self) -> bool {
+        !self.v1.is_empty() || self.unit.is_some()
+    }
+
     /// Moves a process into every cgroup but the one that clone3(2) has put it into.
     pub fn enter(&self, pid: i32, cloned_into: bool) -> Result<()> {
         if let Some((unit, below)) = &self.unit {

@@ -24,6 +24,27 @@ pub fn apply<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&
     Ok(())
 }
 
+/// What the files hold now, as writes that would put it back, in reverse order. The kernel takes what it shows, one line at a time;
+/// for a device without a line in io.max that is the absence of limits.
+pub fn values<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Vec<CgroupWrite> {
+    let mut back = Vec::new();
+    for write in writes {
+        let Some(text) = find(write).and_then(|dir| dir.read(&write.file).ok()) else { continue };
+        let line = |value: &str| CgroupWrite { value: value.to_string(), unless_used: None, ..write.clone() };
+        let device = write.value.split(' ').next().filter(|word| word.contains(':') && write.value.contains(' '));
+        match device {
+            Some(device) => match text.lines().find(|line| line.split(' ').next() == Some(device)) {
+                Some(old) => back.push(line(old)),
+                None if write.file == "io.max" => back.push(line(&format!("{device} rbps=max wbps=max riops=max wiops=max"))),
+                None => {}
+            },
+            None => back.extend(text.lines().take(1).map(line)),
+        }
+    }
+    back.reverse();
+    back
+}
+
 fn write_one(dir: &Dir, write: &CgroupWrite) -> std::result::Result<(), CallError> {
     match (dir.write(&write.file, &write.value), &write.absent) {
         (Err(error), Absent::Harmless) if error.errno == Errno::ENOENT => Ok(()),

@@ -200,6 +200,23 @@ impl Cgroup {
         }
     }
 
+    /// What the files of these writes hold now, to be given to [`Cgroup::restore`]; those that cannot be read are left out.
+    pub fn values(&self, writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
+        limits::values(writes, |write| match write.tree {
+            Tree::V2 => self.v2.as_ref(),
+            Tree::V1 => self.v1_dir(&write.controller),
+        })
+    }
+
+    /// Sets the files back to what they held: all that can be; the first that cannot is the error.
+    pub fn restore(&self, values: &[CgroupWrite]) -> Result<()> {
+        let mut done = Ok(());
+        for value in values {
+            done = done.and(self.apply(std::slice::from_ref(value)));
+        }
+        done
+    }
+
     /// The directory of the hierarchy with a controller of cgroup v1.
     fn v1_dir(&self, controller: &str) -> Option<&Dir> {
         let mut dirs = self.saved.v1.iter().zip(&self.v1);

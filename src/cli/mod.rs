@@ -2,7 +2,9 @@
 //! Floor 5: words of the user. Arguments in, text and exit status out.
 
 pub mod args;
+pub mod limits;
 pub mod log;
 pub mod request;
 pub mod show;
+pub mod table;
 pub mod verbs;

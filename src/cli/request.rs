@@ -5,7 +5,11 @@ use clap::ArgMatches;
 
 use super::args::{on, text};
 use super::log::{Level, Log};
+use crate::container::exec::Wanted;
 use crate::error::{Error, Kind, Result};
+use crate::plan::exec::ExecRequest;
+use crate::plan::exec_process::Words;
+use crate::plan::resources::path::SubCgroup;
 use crate::plan::{CgroupManager, Id, Request, Rootless, Verb};
 
 /// What the flags before the command say.
@@ -103,15 +107,6 @@ pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Call
     let given = |name: &str| args.try_get_one::<String>(name).ok().flatten().map(String::as_str);
     let switch = |name: &str| given(name) == Some("true");
     let path = |name: &str| given(name).filter(|path| !path.is_empty()).map(absolute).transpose();
-    let preserve_fds = match given("preserve-fds") {
-        None => 0,
-        Some(number) => match number.parse::<u32>() {
-            Ok(count) if count < 1 << 20 => count,
-            _ => return Err(usage(format!("--preserve-fds: \"{number}\" is not a number of descriptors"))),
-        },
-    };
-    let listens = env("LISTEN_PID").is_some_and(|pid| pid == caller.pid.to_string());
-    let listen_fds = env("LISTEN_FDS").filter(|_| listens).and_then(|count| count.parse().ok()).filter(|count| *count < 1 << 20);
     Ok(Request {
         verb,
         id,
@@ -120,8 +115,8 @@ pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Call
         console_socket: path("console-socket")?,
         pidfd_socket: path("pidfd-socket")?,
         pid_file: path("pid-file")?,
-        preserve_fds,
-        listen_fds: listen_fds.unwrap_or(0),
+        preserve_fds: preserve_fds(args)?,
+        listen_fds: listen_fds(caller, env),
         notify_socket: env("NOTIFY_SOCKET").filter(|path| !path.is_empty()),
         no_pivot: switch("no-pivot"),
         no_new_keyring: switch("no-new-keyring"),
@@ -131,6 +126,86 @@ pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Call
         cgroup_manager: global.cgroup_manager,
         rootless: global.rootless,
     })
+}
+
+/// A request for exec, and the process that it is about.
+pub fn exec(args: &ArgMatches, caller: Caller, env: Environment<'_>) -> Result<(ExecRequest, Wanted)> {
+    let path = |name: &str| text(args, name).filter(|path| !path.is_empty()).map(absolute).transpose();
+    let listen_fds = listen_fds(caller, env);
+    let cgroups = all(args, "cgroup").into_iter().map(|word| SubCgroup::parse(&word).map_err(|problem| usage(problem.rule)));
+    let request = ExecRequest {
+        inherited_fds: listen_fds + preserve_fds(args)?,
+        listen_fds,
+        console_socket: path("console-socket")?,
+        pidfd_socket: path("pidfd-socket")?,
+        pid_file: path("pid-file")?,
+        detach: on(args, "detach"),
+        ignore_paused: on(args, "ignore-paused"),
+        cgroups: cgroups.collect::<Result<_>>()?,
+    };
+    if let Some(file) = text(args, "process") {
+        return Ok((request, Wanted::File(file.to_string())));
+    }
+    let words = Words {
+        args: all(args, "rest"),
+        cwd: text(args, "cwd").filter(|path| !path.is_empty()).map(String::from),
+        env: all(args, "env"),
+        user: text(args, "user").filter(|user| !user.is_empty()).map(user).transpose()?,
+        additional_gids: all(args, "additional-gids")
+            .iter()
+            .flat_map(|word| word.split(','))
+            .map(|word| number("--additional-gids", word))
+            .collect::<Result<_>>()?,
+        tty: on(args, "tty"),
+        capabilities: all(args, "cap"),
+        no_new_privileges: text(args, "no-new-privs").map(|word| word == "true"),
+        apparmor_profile: text(args, "apparmor").map(String::from),
+        selinux_label: text(args, "process-label").map(String::from),
+    };
+    if words.args.is_empty() {
+        return Err(
+            usage("process args cannot be empty").hint("name the program after the container's id, or use --process FILE")
+        );
+    }
+    Ok((request, Wanted::Words(words)))
+}
+
+/// `--user UID[:GID]`: decimal numbers and nothing else. A name would have to be looked up in files of the image, which may lie.
+fn user(text: &str) -> Result<(u32, Option<u32>)> {
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    Ok((number("--user", uid)?, gid.map(|gid| number("--user", gid)).transpose()?))
+}
+
+fn number(flag: &str, word: &str) -> Result<u32> {
+    let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    // (uid_t)-1 means "unchanged" to the kernel.
+    match word.parse::<u32>() {
+        Ok(number) if digits && number != u32::MAX => Ok(number),
+        _ => Err(usage(format!("{flag}: \"{}\" is not a number from 0 to 4294967294", word.escape_debug()))
+            .hint("names are not looked up; the container's /etc/passwd has the numbers")),
+    }
+}
+
+/// Every use of a flag, or every word.
+fn all(args: &ArgMatches, name: &str) -> Vec<String> {
+    args.get_many::<String>(name).into_iter().flatten().cloned().collect()
+}
+
+fn preserve_fds(args: &ArgMatches) -> Result<u32> {
+    match args.try_get_one::<String>("preserve-fds").ok().flatten() {
+        None => Ok(0),
+        Some(number) => match number.parse::<u32>() {
+            Ok(count) if count < 1 << 20 => Ok(count),
+            _ => Err(usage(format!("--preserve-fds: \"{number}\" is not a number of descriptors"))),
+        },
+    }
+}
+
+/// How many descriptors the service manager passes: those that are meant for us (sd_listen_fds(3)).
+fn listen_fds(caller: Caller, env: Environment<'_>) -> u32 {
+    let listens = env("LISTEN_PID").is_some_and(|pid| pid == caller.pid.to_string());
+    let count = env("LISTEN_FDS").filter(|_| listens).and_then(|count| count.parse().ok());
+    count.filter(|count| *count < 1 << 20).unwrap_or(0)
 }
 
 /// The path from `/` on, cleaned of `.` and `..` as text: relative ones are seen from the working directory.
@@ -175,6 +250,15 @@ mod tests {
         assert_eq!(root(1000, true, &[("XDG_RUNTIME_DIR", "")]), "/run/user/1000/berth");
         assert_eq!(root(0, false, &[("XDG_RUNTIME_DIR", "/x"), ("USER", "me")]), "/x/berth");
         assert_eq!(root(0, false, &[("XDG_RUNTIME_DIR", "/x"), ("USER", "root")]), "/run/berth");
+    }
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(user("1000:100"), Ok((1000, Some(100))));
+        assert_eq!(user("0"), Ok((0, None)));
+        for bad in ["root", "", "1:", ":1", "+1", "-1", "1:2:3", "4294967295", "0x1", " 1"] {
+            assert!(user(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

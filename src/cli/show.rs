@@ -3,8 +3,10 @@
 
 use serde::Serialize;
 
+use crate::container::events::Event;
 use crate::container::state::Shown;
 use crate::error::{Error, Kind, Result};
+use crate::plan::Id;
 use crate::spec::features::Features;
 use crate::spec::types::Spec;
 
@@ -48,6 +50,21 @@ pub fn list_ids(ids: &[String]) -> String {
 /// `features`: indented, with a newline at the end.
 pub fn features(document: &Features) -> String {
     format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default())
+}
+
+/// `events`: one line for each.
+pub fn event(id: &Id, event: &Event) -> String {
+    let line = match event {
+        Event::Stats(stats) => {
+            let mut data = serde_json::to_value(stats).unwrap_or_default();
+            // Always there in runc's schema.
+            data["intel_rdt"] = serde_json::json!({});
+            data["network_interfaces"] = serde_json::Value::Null;
+            serde_json::json!({ "type": "stats", "id": id.as_str(), "data": data })
+        }
+        Event::Oom => serde_json::json!({ "type": "oom", "id": id.as_str() }),
+    };
+    format!("{line}\n")
 }
 
 /// `ps --format json`: `[1,2]`, or `null` for none.

@@ -8,9 +8,9 @@ use clap::ArgMatches;
 use super::args::{Invocation, on, text};
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::show;
+use super::{limits, show};
 use crate::container::store::Store;
-use crate::container::{bundle, create, delete, features, host, kill, list, pause, ps, start};
+use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, pause, ps, start, update};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::{exe, probe, signal};
 use crate::plan::{Id, Verb};
@@ -55,6 +55,9 @@ pub fn run(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
             let id = context.id()?;
             print(&show::state(&list::state(&context.store()?, &id)?)).map(|()| DONE)
         }
+        "exec" => exec_in(&context),
+        "update" => change_limits(&context),
+        "events" => show_events(&context),
         "kill" => send(&context),
         "delete" => remove(&context),
         "list" => show_list(&context),
@@ -100,6 +103,33 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
     create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning))
+}
+
+fn exec_in(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let (request, wanted) = request::exec(context.args, context.caller, &environment)?;
+    exec::exec(&context.store()?, &id, &request, &wanted, &|warnings| context.warn(warnings))
+}
+
+fn change_limits(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let change = limits::read(context.args)?;
+    let warnings = update::update(&context.store()?, &id, &change)?;
+    context.warn(&warnings);
+    Ok(DONE)
+}
+
+fn show_events(context: &Context) -> Result<u8> {
+    let id = context.id()?;
+    let interval = match text(context.args, "interval") {
+        None => std::time::Duration::from_secs(5),
+        Some(words) => limits::duration(words)?,
+    };
+    let store = context.store()?;
+    if on(context.args, "stats") {
+        return print(&show::event(&id, &events::stats(&store, &id)?)).map(|()| DONE);
+    }
+    events::follow(&store, &id, interval, &mut |event| print_or_end(&show::event(&id, &event))).map(|()| DONE)
 }
 
 fn send(context: &Context) -> Result<u8> {
@@ -216,13 +246,17 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Writes to stdout; a reader that has gone is no failure of ours.
-fn print(text: &str) -> Result<()> {
+/// Writes to stdout: whether there is still a reader.
+fn print_or_end(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Kind::Kernel, format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Kind::Kernel, format!("cannot write to stdout: {error}"))),
     }
+}
+
+/// Writes to stdout; a reader that has gone is no failure of ours.
+fn print(text: &str) -> Result<()> {
+    print_or_end(text).map(drop)
 }

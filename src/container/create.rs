@@ -295,12 +295,12 @@ impl Making<'_> {
     }
 }
 
-fn connect(path: &str, what: &str) -> Result<OwnedFd> {
+pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {
     socket::connect(socket::Kind::Stream, path).told(|| format!("cannot connect to the {what} {path}"))
 }
 
 /// The pid in decimal, without a newline: a reader sees all of it or no file.
-fn write_pid_file(path: &str, pid: i32) -> Result<()> {
+pub(super) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let told = || format!("cannot write the pid file {path}");
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = fd::open_dir_path(if dir.is_empty() { "/" } else { dir }).told(told)?;

@@ -4,6 +4,8 @@
 pub mod bundle;
 pub mod create;
 pub mod delete;
+pub mod events;
+pub mod exec;
 pub mod features;
 pub mod foreground;
 pub mod host;
@@ -16,3 +18,4 @@ pub mod ps;
 pub mod start;
 pub mod state;
 pub mod store;
+pub mod update;

@@ -174,6 +174,14 @@ impl Entry {
         fd::write_file_atomic(&self.dir, name, bytes, 0o600).told(|| format!("cannot save {name} of {}", self.id))
     }
 
+    /// A file of this container, where there is one.
+    pub fn read_if_any(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match fd::read_at(&self.dir, name, STATE_MAX) {
+            Err(error) if error.errno == Errno::ENOENT => Ok(None),
+            other => other.map(Some).told(|| format!("cannot read {name} of {}", self.id)),
+        }
+    }
+
     /// The configuration as it was at create.
     pub fn config(&self) -> Result<Vec<u8>> {
         fd::read_at(&self.dir, "config.json", crate::container::bundle::CONFIG_MAX)

@@ -3,6 +3,7 @@
 //! namespaces, become who the process shall be, execute.
 
 use super::namespaces::NamespacePlan;
+use super::resources::path::SubCgroup;
 use super::step::{Op, SeccompLoad, Step};
 use super::{Exec, Host, process, seccomp_profile};
 use crate::linux::types::Namespaces;
@@ -18,8 +19,16 @@ pub struct ExecRequest {
     pub listen_fds: u32,
     /// `--console-socket`, absolute.
     pub console_socket: Option<String>,
+    /// `--pidfd-socket`, absolute.
+    pub pidfd_socket: Option<String>,
+    /// `--pid-file`, absolute.
+    pub pid_file: Option<String>,
     /// `--detach`
     pub detach: bool,
+    /// `--ignore-paused`
+    pub ignore_paused: bool,
+    /// `--cgroup`
+    pub cgroups: Vec<SubCgroup>,
 }
 
 /// The container that is entered, as far as the plan needs it: from its saved state.
@@ -31,6 +40,8 @@ pub struct Entered {
     pub namespaces: Namespaces,
     /// setgroups(2) is denied in its user namespace.
     pub deny_setgroups: bool,
+    /// clone3(2) cannot put the process into all cgroups of the container: the runtime moves it, and it waits for that.
+    pub moved: bool,
 }
 
 /// One more process, decided.
@@ -40,6 +51,16 @@ pub struct ExecPlan {
     pub enter_before_clone: Namespaces,
     /// Entered by the new process.
     pub enter_after_clone: Namespaces,
+    /// Inherited from the runtime, which takes it for the moment of the clone: how ready the kernel is to kill it.
+    pub oom_score_adj: Option<i32>,
+    /// Inherited in the same way: the CPUs it runs on until it is in the container's cgroup (execCPUAffinity.initial).
+    pub initial_cpus: Option<Vec<u32>>,
+    /// It waits for the runtime to move it into cgroups, before anything else.
+    pub moved: bool,
+    /// It tells the runtime when it is ready, to learn its own pid: for what the seccomp listener is told.
+    pub tells_ready: bool,
+    /// Where its seccomp filter's listener goes.
+    pub listener: Option<String>,
     /// What the new process does, in order, once it has entered.
     pub child: Vec<Step>,
     /// The program.
@@ -59,7 +80,10 @@ pub fn exec(
     terminal_rules(process, request).map_err(|problem| vec![problem])?;
     let mut warnings = Vec::new();
     let seccomp = seccomp_profile::load(spec, &mut warnings)?;
-    let mut child = vec![own(Op::NewSession, "")];
+    let (initial_cpus, final_cpus) = affinity(process)?;
+    let mut child: Vec<Step> = entered.moved.then(|| own(Op::AwaitRuntime, "")).into_iter().collect();
+    child.push(own(Op::NewSession, ""));
+    child.extend(final_cpus.map(|cpus| own(Op::Affinity(cpus), "process.execCPUAffinity.final")));
     if process.terminal {
         let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
@@ -67,6 +91,10 @@ pub fn exec(
     }
     child.extend(person(process, entered, host, seccomp.as_ref(), &mut warnings)?);
     child.push(own(Op::CloseDescriptors { keep: request.inherited_fds }, ""));
+    let listener = seccomp.as_ref().and_then(|load| load.listener.clone()).map(|(path, _)| path);
+    if listener.is_some() {
+        child.push(own(Op::Ready, ""));
+    }
     if let Some(load) = seccomp {
         child.push(own(Op::Seccomp(load), "linux.seccomp"));
     }
@@ -75,6 +103,11 @@ pub fn exec(
     Ok(ExecPlan {
         enter_before_clone: entered.namespaces & before,
         enter_after_clone: entered.namespaces & !(entered.namespaces & before),
+        oom_score_adj: process.oom_score_adj,
+        initial_cpus,
+        moved: entered.moved,
+        tells_ready: listener.is_some(),
+        listener,
         child,
         exec: program(process, request),
         warnings,
@@ -128,10 +161,15 @@ fn program(process: &Process, request: &ExecRequest) -> Exec {
     exec
 }
 
-/// The entries of a process file or of the command line over those of the container's own process: later ones win.
-pub fn with_extra_env(mut env: Vec<String>, extra: Vec<String>) -> Vec<String> {
-    env.extend(extra);
-    process::last_of_each_name(env)
+/// `execCPUAffinity`: the CPUs before and after the process is in the container's cgroup.
+#[expect(clippy::type_complexity, reason = "two lists, each of which may be absent")]
+fn affinity(process: &Process) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>), Vec<Problem>> {
+    let Some(wanted) = &process.exec_cpu_affinity else { return Ok((None, None)) };
+    let read = |text: &str, name: &str| match process::list(text) {
+        Ok(cpus) => Ok((!cpus.is_empty()).then_some(cpus)),
+        Err(rule) => Err(vec![Problem::new(format!("process.execCPUAffinity.{name}"), rule)]),
+    };
+    Ok((read(&wanted.initial, "initial")?, read(&wanted.final_cpus, "final")?))
 }
 
 #[cfg(test)]
@@ -140,7 +178,7 @@ mod tests {
     use crate::spec::fixtures;
 
     fn entered(namespaces: Namespaces) -> Entered {
-        Entered { id: "x".into(), namespaces, deny_setgroups: false }
+        Entered { id: "x".into(), namespaces, deny_setgroups: false, moved: false }
     }
 
     #[test]

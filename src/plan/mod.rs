@@ -9,6 +9,7 @@ pub mod create;
 pub mod devices;
 pub mod devices_filter;
 pub mod exec;
+pub mod exec_process;
 #[cfg(test)]
 mod golden;
 pub mod host;

@@ -10,6 +10,7 @@ pub mod gvariant;
 pub mod path;
 mod place;
 pub mod systemd;
+pub mod update;
 mod v1;
 mod v2;
 
@@ -309,6 +310,16 @@ fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Op
         return Ok(None);
     }
     let program = devices_filter::program(&rules, &format!("{RESOURCES}.devices")).map_err(|problem| vec![problem])?;
+    Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
+}
+
+/// The device filter for changed rules of a container that runs; none where cgroup v1 filters. `at` is where the resources stand.
+pub fn device_filter(resources: &Resources, at: &str, host: &Host) -> Result<Option<DeviceFilter>, Vec<Problem>> {
+    if matches!(host.cgroup, CgroupMode::Legacy | CgroupMode::Absent) {
+        return Ok(None);
+    }
+    let rules = devices_filter::with_defaults(&resources.devices, at)?;
+    let program = devices_filter::program(&rules, "devices").map_err(|problem| vec![problem])?;
     Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
 }
 

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every command and every flag, as one table: the source of parsing ([`super::args`]), of the help texts, and of the man pages and
+//! completions that `hack/man` writes.
+
+/// One flag.
+pub struct Flag {
+    /// Long name.
+    pub name: &'static str,
+    /// Short name.
+    pub short: Option<char>,
+    /// Name of its value; none for a switch.
+    pub value: Option<&'static str>,
+    /// Each use counts, instead of the last.
+    pub repeats: bool,
+    /// Accepted for the sake of clients, not shown.
+    pub hidden: bool,
+    /// What help says.
+    pub help: &'static str,
+}
+
+const fn switch(name: &'static str, short: Option<char>, help: &'static str) -> Flag {
+    Flag { name, short, value: None, repeats: false, hidden: false, help }
+}
+const fn value(name: &'static str, short: Option<char>, value: &'static str, help: &'static str) -> Flag {
+    Flag { name, short, value: Some(value), repeats: false, hidden: false, help }
+}
+const fn repeated(flag: Flag) -> Flag {
+    Flag { name: flag.name, short: flag.short, value: flag.value, repeats: true, hidden: flag.hidden, help: flag.help }
+}
+const fn hidden(flag: Flag) -> Flag {
+    Flag { name: flag.name, short: flag.short, value: flag.value, repeats: flag.repeats, hidden: true, help: flag.help }
+}
+
+/// How a command takes what is not a flag.
+pub enum Positional {
+    /// Nothing.
+    None,
+    /// `CONTAINER-ID`
+    Id,
+    /// `CONTAINER-ID`, then optional words of this name.
+    IdAnd(&'static str),
+    /// `CONTAINER-ID`, then everything verbatim, flags too.
+    IdAndCommand(&'static str),
+}
+
+/// One command.
+pub struct Verb {
+    /// Its name.
+    pub name: &'static str,
+    /// What help says.
+    pub help: &'static str,
+    /// What is not a flag.
+    pub positional: Positional,
+    /// Its flags.
+    pub flags: &'static [Flag],
+}
+
+/// The flags before the command.
+pub const GLOBAL: &[Flag] = &[
+    value(
+        "root",
+        None,
+        "DIR",
+        "where the state of containers is kept [default: /run/berth, or $XDG_RUNTIME_DIR/berth when rootless]",
+    ),
+    value("log", None, "FILE", "append messages to this file instead of writing them to stderr"),
+    value("log-format", None, "FORMAT", "text or json [default: text]"),
+    value("log-level", None, "LEVEL", "error, warning or debug [default: warning, with --log error]"),
+    switch("debug", None, "the same as --log-level debug"),
+    switch("systemd-cgroup", None, "use systemd for cgroups; cgroupsPath is then slice:prefix:name"),
+    value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled [default: cgroupfs]"),
+    value("rootless", None, "BOOL", "pass over cgroup failures as an ordinary user must: true, false or auto [default: auto]"),
+    hidden(value("criu", None, "PATH", "accepted and ignored")),
+];
+
+const BUNDLE: Flag = value("bundle", Some('b'), "DIR", "the bundle's directory [default: .]");
+const CONSOLE_SOCKET: Flag = value("console-socket", None, "SOCKET", "send the terminal's master to this unix socket");
+const PIDFD_SOCKET: Flag = value("pidfd-socket", None, "SOCKET", "send a pidfd of the process to this unix socket");
+const PID_FILE: Flag = value("pid-file", None, "FILE", "write the process id to this file");
+const NO_PIVOT: Flag = switch("no-pivot", None, "do not use pivot_root(2), for a root filesystem on a ramdisk");
+const NO_NEW_KEYRING: Flag = switch("no-new-keyring", None, "do not make a session keyring for the container");
+const PRESERVE_FDS: Flag = value("preserve-fds", None, "N", "pass N more descriptors after the standard streams");
+
+/// Every command.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "create",
+        help: "create a container from a bundle; its program waits for start",
+        positional: Positional::Id,
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            hidden(switch("no-subreaper", None, "accepted and ignored")),
+        ],
+    },
+    Verb {
+        name: "run",
+        help: "create a container and start it",
+        positional: Positional::Id,
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            NO_NEW_KEYRING,
+            PRESERVE_FDS,
+            switch("detach", Some('d'), "do not wait for the container to end"),
+            switch("keep", None, "do not delete the container when it has ended"),
+            switch("no-subreaper", None, "do not become the reaper of the container's orphans"),
+        ],
+    },
+    Verb { name: "start", help: "start the program of a created container", positional: Positional::Id, flags: &[] },
+    Verb { name: "state", help: "print the state of a container as JSON", positional: Positional::Id, flags: &[] },
+    Verb {
+        name: "exec",
+        help: "run one more program in a container",
+        positional: Positional::IdAndCommand("COMMAND"),
+        flags: &[
+            value("process", Some('p'), "FILE", "the process to run: the object process of a config.json by itself"),
+            value("cwd", None, "DIR", "the working directory, absolute"),
+            repeated(value("env", Some('e'), "NAME=VALUE", "one more variable of the environment; repeatable")),
+            value("user", Some('u'), "UID[:GID]", "the user and the group, by number"),
+            repeated(value("additional-gids", Some('g'), "GID", "one more group; repeatable")),
+            switch("tty", Some('t'), "give it a terminal"),
+            switch("detach", Some('d'), "do not wait for it to end"),
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            repeated(value("cap", Some('c'), "CAPABILITY", "one more capability; repeatable")),
+            switch("no-new-privs", None, "it can gain no privileges by executing programs"),
+            value("apparmor", None, "PROFILE", "its AppArmor profile"),
+            value("process-label", None, "LABEL", "its SELinux label"),
+            PRESERVE_FDS,
+            repeated(value(
+                "cgroup",
+                None,
+                "[CONTROLLER,...:]PATH",
+                "start it in this cgroup below the container's own; repeatable where cgroup v1 is mounted",
+            )),
+            switch("ignore-paused", None, "start it in a paused container too; it runs when that is resumed"),
+            hidden(switch("no-subreaper", None, "accepted and ignored")),
+        ],
+    },
+    Verb {
+        name: "update",
+        help: "change the limits of a container",
+        positional: Positional::Id,
+        flags: &[
+            value(
+                "resources",
+                Some('r'),
+                "FILE",
+                "read them from this file, or from stdin (-): the object linux.resources by itself",
+            ),
+            value("blkio-weight", None, "WEIGHT", "share of block I/O: 10 to 1000"),
+            value("cpu-period", None, "MICROSECONDS", "the period of the CPU quota"),
+            value("cpu-quota", None, "MICROSECONDS", "CPU time in each period; -1 for no limit"),
+            value("cpu-burst", None, "MICROSECONDS", "CPU time that may be saved up beyond the quota"),
+            value("cpu-share", None, "SHARES", "share of CPU time relative to others: 2 to 262144"),
+            value("cpu-rt-period", None, "MICROSECONDS", "the period of real-time running; cgroup v1 only"),
+            value("cpu-rt-runtime", None, "MICROSECONDS", "real-time running in each period; cgroup v1 only"),
+            value("cpuset-cpus", None, "LIST", "the CPUs to run on: 0-3,7"),
+            value("cpuset-mems", None, "LIST", "the memory nodes to use: 0-3,7"),
+            value("cpu-idle", None, "0|1", "1: run only when nothing else wants to (SCHED_IDLE)"),
+            hidden(value("kernel-memory", None, "BYTES", "accepted and ignored")),
+            hidden(value("kernel-memory-tcp", None, "BYTES", "accepted and ignored")),
+            value("memory", None, "BYTES", "the limit of memory: 512m, 2g; -1 for none"),
+            value("memory-reservation", None, "BYTES", "the soft limit of memory"),
+            value("memory-swap", None, "BYTES", "the limit of memory and swap together; -1 for none"),
+            value("pids-limit", None, "NUMBER", "the most tasks there may be; -1 for no limit"),
+            value("l3-cache-schema", None, "SCHEMA", "Intel RDT: the L3 cache schema"),
+            value("mem-bw-schema", None, "SCHEMA", "Intel RDT: the memory bandwidth schema"),
+        ],
+    },
+    Verb {
+        name: "events",
+        help: "print what a container uses, and tell of lack of memory, until it ends",
+        positional: Positional::Id,
+        flags: &[
+            value("interval", None, "DURATION", "time between two counts: 5s, 100ms [default: 5s]"),
+            switch("stats", None, "print one count and end"),
+        ],
+    },
+    Verb {
+        name: "kill",
+        help: "send a signal to a container's first process [default: SIGTERM]",
+        positional: Positional::IdAnd("SIGNAL"),
+        flags: &[switch("all", Some('a'), "send it to every process of the container")],
+    },
+    Verb {
+        name: "delete",
+        help: "delete what a container holds",
+        positional: Positional::Id,
+        flags: &[switch("force", Some('f'), "kill it first if it runs; no error if there is none")],
+    },
+    Verb {
+        name: "list",
+        help: "list the containers",
+        positional: Positional::None,
+        flags: &[value("format", Some('f'), "FORMAT", "table or json [default: table]"), switch("quiet", Some('q'), "ids only")],
+    },
+    Verb { name: "pause", help: "freeze every process of a container", positional: Positional::Id, flags: &[] },
+    Verb { name: "resume", help: "let a paused container go on", positional: Positional::Id, flags: &[] },
+    Verb {
+        name: "ps",
+        help: "list the processes of a container",
+        positional: Positional::IdAndCommand("PS-OPTION"),
+        flags: &[value("format", Some('f'), "FORMAT", "table or json [default: table]")],
+    },
+    Verb { name: "features", help: "print what this program can do, as JSON", positional: Positional::None, flags: &[] },
+    Verb {
+        name: "spec",
+        help: "write a config.json to begin with",
+        positional: Positional::None,
+        flags: &[
+            value("bundle", Some('b'), "DIR", "where to write it [default: .]"),
+            switch("rootless", None, "for an ordinary user"),
+        ],
+    },
+    Verb {
+        name: "plan",
+        help: "print, in order, what creating a container would do",
+        positional: Positional::None,
+        flags: &[
+            BUNDLE,
+            value("console-socket", None, "SOCKET", "as for create"),
+            switch("no-pivot", None, "as for create"),
+            switch("no-new-keyring", None, "as for create"),
+            value("preserve-fds", None, "N", "as for create"),
+        ],
+    },
+];

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `update`: change the limits of a container. The specification has no such operation; runc's is what engines use.
+//!
+//! 1. The change is checked whole and planned, over the limits that the container has.
+//! 2. It is written to the cgroup; after an error the cgroup is as it was.
+//! 3. The limits are saved (`resources.json`), for the next update.
+
+use super::state::Status;
+use super::store::{Entry, Store};
+use super::{bundle, host};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Kind, Result};
+use crate::plan::Id;
+use crate::plan::resources::{self, update as change};
+use crate::spec::types::Resources;
+use crate::spec::{load, validate};
+
+/// What shall change.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The new limits; absent means unchanged.
+    pub resources: Resources,
+    /// Where they come from, for messages.
+    pub source: String,
+}
+
+/// Changes the limits of a container. Returns what the user should know although it is done.
+pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
+    let entry = store.get(id)?;
+    entry.lock()?;
+    let state = entry.load()?;
+    if let status @ (Status::Stopped | Status::Creating) = entry.status(&state) {
+        return Err(Error::new(Kind::Status, "container not running").hint(format!("{id} is {}", status.name())));
+    }
+    let refused = |problems| bundle::refused(&change.source, problems);
+    let checked = validate::resources(&change.resources);
+    if !checked.problems.is_empty() {
+        return Err(refused(checked.problems));
+    }
+    let now = current(&entry)?;
+    let merged = change::merged(&now, &change.resources);
+    let host = host::probe();
+    let limits = resources::limits(&change::to_write(&change.resources, &merged), "", &host).map_err(refused)?;
+    // Engines send the rules that the container has along with every change. Others may have opened devices for it meanwhile, which
+    // loading the same rules again would take away.
+    let devices = match merged.devices != now.devices {
+        true => resources::device_filter(&merged, "", &host).map_err(refused)?,
+        false => None,
+    };
+    let cgroup = Cgroup::reopen(&state.cgroup)?;
+    let mut warnings: Vec<String> = checked.warnings.iter().map(|warning| format!("{}: {}", warning.at, warning.rule)).collect();
+    warnings.extend(limits.warnings);
+    let before = cgroup.values(&limits.writes);
+    let done = cgroup.update(&limits.writes).and_then(|()| match &devices {
+        Some(filter) => cgroup.filter_devices(filter),
+        None => Ok(None),
+    });
+    match done.and_then(|warning| save(&entry, &merged).map(|()| warning)) {
+        Ok(warning) => warnings.extend(warning),
+        Err(error) => {
+            return Err(match cgroup.restore(&before) {
+                Ok(()) => error,
+                Err(also) => error.hint(format!("and the limits could not be set back: {also}")),
+            });
+        }
+    }
+    Ok(warnings)
+}
+
+/// The limits that the container has.
+fn current(entry: &Entry) -> Result<Resources> {
+    if let Some(bytes) = entry.read_if_any("resources.json")? {
+        return load::parse_resources(&bytes).map_err(|problems| bundle::refused("saved resources.json", problems));
+    }
+    let spec = load::parse_config(&entry.config()?).map_err(|problems| bundle::refused("saved config.json", problems))?;
+    Ok(spec.linux.and_then(|linux| linux.resources).unwrap_or_default())
+}
+
+fn save(entry: &Entry, resources: &Resources) -> Result<()> {
+    let bytes = serde_json::to_vec(resources);
+    let bytes = bytes.map_err(|error| Error::new(Kind::State, format!("cannot write the limits: {error}")))?;
+    entry.write("resources.json", &bytes)
+}
