@@ -202,10 +202,7 @@ impl Cgroup {
 
     /// What the files of these writes hold now, to be given to [`Cgroup::restore`]; those that cannot be read are left out.
     pub fn values(&self, writes: &[CgroupWrite]) -> Vec<CgroupWrite> {
-        limits::values(writes, |write| match write.tree {
-            Tree::V2 => self.v2.as_ref(),
-            Tree::V1 => self.v1_dir(&write.controller),
-        })
+        limits::values(writes, |write| self.dir_of(write))
     }
 
     /// Sets the files back to what they held: all that can be; the first that cannot is the error.

@@ -395,6 +395,11 @@ fn one_more_process_joins_the_others() {
             plan("[ $$ != 1 ] && [ $$ -lt 10 ] && [ $(hostname) = pod ] && ! [ -e /sys/class/net/x ]; exit $((40 + $?))", vec![]);
         let child = from.child.into_iter().filter(|step| !matches!(step.op, Op::Ready | Op::AwaitStart)).collect();
         let mut more = ExecPlan {
+            oom_score_adj: None,
+            initial_cpus: None,
+            moved: false,
+            tells_ready: false,
+            listener: None,
             enter_before_clone: Namespaces::PID,
             enter_after_clone: kinds - Namespaces::PID,
             child,
