@@ -17,6 +17,7 @@
 
 mod arguments;
 mod cgroup;
+mod delegation;
 mod descriptors;
 mod errors;
 mod exec;
@@ -47,6 +48,7 @@ const GROUPS: &[Group] = &[
     Group { name: "terminal", tests: terminal::TESTS },
     Group { name: "seccomp", tests: seccomp::TESTS },
     Group { name: "cgroup", tests: cgroup::TESTS },
+    Group { name: "delegation", tests: delegation::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
     Group { name: "errors", tests: errors::TESTS },

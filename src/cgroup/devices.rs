@@ -16,17 +16,15 @@ const NAME: &str = "berth_devices";
 
 impl Cgroup {
     /// Puts the filter on the container's cgroup, in place of one that is there. Nothing where the container has no cgroup. The text is
-    /// a warning: that there is no filter, and why that is passed over.
+    /// a warning.
     pub fn filter_devices(&self, filter: &DeviceFilter) -> Result<Option<String>> {
         let Some(dir) = &self.v2 else { return Ok(None) };
         match attach(dir, filter) {
-            Ok(()) => Ok(None),
-            Err(error) if filter.optional && matches!(error.errno, Errno::EPERM | Errno::EACCES) => {
-                let error =
-                    Error::from(error).doing("devices are not filtered, because this user may not load the program for it");
-                Ok(Some(error.to_string()))
+            // A user who may not load the program can make no device node, and opens those of the host with no more right than outside.
+            Err(error) if filter.optional && matches!(error.errno, Errno::EPERM | Errno::EACCES) => Ok(None),
+            done => {
+                done.told(|| format!("cannot filter the devices of the cgroup {}", dir.path())).map_err(explain).map(|()| None)
             }
-            Err(error) => Err(error).told(|| format!("cannot filter the devices of the cgroup {}", dir.path())).map_err(explain),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Place {
 
 impl Cgroup {
     /// Where a process that joins the container goes: its cgroup, or that cgroup's children where `subs` ask for them. A container that
-    /// has given its own cgroup over to children (systemd does) takes it where its first process, `init`, is. A caller that is in the
+    /// gives its own cgroup over to children (systemd does) takes it where its first process, `init`, is. A caller that is in the
     /// container's cgroup already, or below, has chosen the place itself.
     pub fn exec_place(&self, init: i32, subs: &[SubCgroup]) -> Result<Place> {
         let v1 = self.saved.v1.iter().zip(&self.v1).filter_map(|(saved, dir)| {
@@ -62,7 +62,7 @@ impl Cgroup {
             return Ok(Place { v2: None, v1, unit: None });
         }
         let v2 = match sub {
-            None if gives_way(dir)? => of_init(saved, init)?,
+            None if self.saved.delegated || gives_way(dir)? => of_init(saved, init)?,
             _ => below(dir, sub)?,
         };
         if let Some(unit) = self.saved.unit.as_ref().filter(|unit| unit.runtime_dir.is_some()) {

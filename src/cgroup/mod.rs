@@ -7,6 +7,7 @@
 //! Reading order: this file, [`path`], [`v2`], [`limits`]; [`v1`] only for hosts that still mount it.
 
 pub mod dbus;
+mod delegate;
 mod devices;
 pub mod exec;
 mod limits;
@@ -38,6 +39,8 @@ pub struct Cgroup {
     saved: SavedCgroup,
     /// None where there is none, or where it is gone.
     v2: Option<Dir>,
+    /// The cgroup below it that the container's first process starts in, where that is given over to it; only while it is made.
+    inner: Option<Dir>,
     /// As many as saved, in that order.
     v1: Vec<Option<Dir>>,
 }
@@ -66,7 +69,7 @@ impl Cgroup {
     /// no cgroup, and why that is passed over.
     pub fn create(plan: &CgroupPlan) -> Result<(Cgroup, Option<String>)> {
         let mut undo = Undo::default();
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, v1: Vec::new() };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new() };
         let error = match cgroup.make(plan, &mut undo) {
             Ok(()) => return Ok((cgroup, None)),
             Err(error) => error,
@@ -88,9 +91,7 @@ impl Cgroup {
     fn make(&mut self, plan: &CgroupPlan, undo: &mut Undo) -> Result<()> {
         if let Some(saved) = &plan.saved.v2 {
             let dir = v2::make(saved, &plan.required, &plan.wanted, undo)?;
-            if let Some(uid) = plan.owner {
-                give_to(&dir, uid)?;
-            }
+            self.hand_over(&dir, plan, None, undo)?;
             self.v2 = Some(dir);
         }
         for saved in &plan.saved.v1 {
@@ -106,7 +107,7 @@ impl Cgroup {
             return Err(Error::new(Kind::Unsupported, "this plan has no unit of systemd"));
         };
         systemd::start(unit, properties, pid)?;
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, v1: Vec::new() };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new() };
         cgroup.adopt(plan, pid).inspect_err(|_| {
             // The first error is what matters; what stays is found by the saved name of the unit.
             let _ = systemd::stop(unit);
@@ -126,10 +127,22 @@ impl Cgroup {
             }
             saved.path = actual.path;
             let dir = v2::adopt(saved, &plan.required, &plan.wanted)?;
-            if let Some(uid) = plan.owner {
-                give_to(&dir, uid)?;
-            }
+            self.hand_over(&dir, plan, Some(pid), &mut Undo::default())?;
             self.v2 = Some(dir);
+        }
+        Ok(())
+    }
+
+    /// Gives the container what is to be its own.
+    fn hand_over(&mut self, dir: &Dir, plan: &CgroupPlan, init: Option<i32>, undo: &mut Undo) -> Result<()> {
+        match (&plan.delegate, plan.owner) {
+            (Some(inner), _) => self.inner = Some(delegate::make(dir, inner, init, &plan.wanted, undo)?),
+            (None, Some(uid)) => match delegate::give_to(dir, uid) {
+                // An ordinary user can give nothing to others; what is made is his own, and so the container's root's.
+                Err(error) if error.errno == Some(Errno::EPERM) && plan.denied != Denied::Error => {}
+                other => other?,
+            },
+            (None, None) => {}
         }
         Ok(())
     }
@@ -138,12 +151,12 @@ impl Cgroup {
     pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
         let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
         let v1 = saved.v1.iter().map(|saved| path::open_saved(saved, Tree::V1)).collect::<Result<Vec<Option<Dir>>>>()?;
-        Ok(Cgroup { saved: saved.clone(), v2, v1 })
+        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1 })
     }
 
     /// No cgroup: the process stays where its maker is.
     pub fn none() -> Cgroup {
-        Cgroup { saved: SavedCgroup::default(), v2: None, v1: Vec::new() }
+        Cgroup { saved: SavedCgroup::default(), v2: None, inner: None, v1: Vec::new() }
     }
 
     /// What to save of it, so that [`Cgroup::reopen`] finds it.
@@ -153,12 +166,12 @@ impl Cgroup {
 
     /// The directory that clone3(2) can put a new process into. It is then in the cgroup2 tree; [`Cgroup::enter`] does the rest.
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        self.v2.as_ref().map(AsFd::as_fd)
+        self.inner.as_ref().or(self.v2.as_ref()).map(AsFd::as_fd)
     }
 
     /// Moves a process into every directory of the cgroup but the one that clone3(2) has put it into.
     pub fn enter(&self, pid: i32, cloned_into: bool) -> Result<()> {
-        let v2 = self.v2.as_ref().filter(|_| !cloned_into);
+        let v2 = self.inner.as_ref().or(self.v2.as_ref()).filter(|_| !cloned_into);
         for dir in v2.into_iter().chain(self.v1.iter().flatten()) {
             move_to(dir, pid)?;
         }
@@ -309,26 +322,6 @@ fn move_to(dir: &Dir, pid: i32) -> Result<()> {
             _ => told,
         }
     })
-}
-
-/// Gives a cgroup to a user: the directory, and the files that the kernel lists as safe for that (cgroup-v2.rst, "Delegation").
-fn give_to(dir: &Dir, uid: u32) -> Result<()> {
-    let what = || format!("cannot give the cgroup {} to user {uid}", dir.path());
-    // (gid_t)-1 leaves the group as it is; chown(2).
-    fd::fchown(dir, uid, u32::MAX).told(what)?;
-    let listed = match fd::read_file_bounded("/sys/kernel/cgroup/delegate", 1 << 16) {
-        // Hidden, or sysfs is not mounted: config-linux.md, "Cgroup ownership", names the files to give then.
-        Err(error) if error.errno == Errno::ENOENT => b"cgroup.procs cgroup.subtree_control cgroup.threads".to_vec(),
-        other => other.told(what)?,
-    };
-    for file in String::from_utf8_lossy(&listed).split_whitespace() {
-        match fd::openat(dir, file, fd::OFlag::O_PATH, 0) {
-            // The list is of all controllers' files; a cgroup has those of its own.
-            Err(error) if error.errno == Errno::ENOENT => {}
-            other => fd::fchown(other.told(what)?, uid, u32::MAX).told(what)?,
-        }
-    }
-    Ok(())
 }
 
 /// Adds the processes of a cgroup and of all below it. Those of other pid namespaces have no number here, and are left out.

@@ -158,6 +158,21 @@ fn slices_and_idle_time() {
 }
 
 #[test]
+fn a_cgroup_given_over_below_the_scope() {
+    let Some(host) = host("a_cgroup_given_over_below_the_scope") else { return };
+    let plan = plan_of(&host, "five", ":bt:five", r#"{"pids":{"limit":9}}"#, &[("run.oci.delegate-cgroup", "inner")]);
+    let sleeper = Sleeper::new();
+    let cgroup = make(&plan, sleeper.pid());
+    assert!(sleeper.cgroup().ends_with("/bt-five.scope/inner"), "{}", sleeper.cgroup());
+    let joining = Sleeper::new();
+    Cgroup::reopen(cgroup.saved()).unwrap().exec_place(sleeper.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+    assert!(joining.cgroup().ends_with("/bt-five.scope/inner"), "{}", joining.cgroup());
+    cgroup.kill().unwrap();
+    drop((sleeper, joining));
+    cgroup.remove(LONG).unwrap();
+}
+
+#[test]
 fn what_systemd_refuses_is_said() {
     let Some(host) = host("what_systemd_refuses_is_said") else { return };
     let plan = plan_of(&host, "four", ":bt:four", "{}", &[("org.systemd.property.TasksMax", "'many'")]);

@@ -47,6 +47,7 @@ fn on_v2(path: &str) -> CgroupPlan {
         devices: None,
         denied: Denied::Error,
         owner: None,
+        delegate: None,
         warnings: vec![],
     }
 }
@@ -453,4 +454,36 @@ fn a_joining_process_finds_its_place() {
     cgroup.kill().unwrap();
     drop((init, joining));
     cgroup.remove(LONG).unwrap();
+}
+
+#[test]
+fn a_cgroup_is_given_over_below_the_limits() {
+    use crate::plan::resources::Delegate;
+    use std::os::unix::fs::MetadataExt;
+    if !ours("a_cgroup_is_given_over_below_the_limits") {
+        return;
+    }
+    let mut plan = on_v2("/unit-m");
+    plan.delegate = Some(Delegate { name: "inner".into(), owner: Some(4321) });
+    plan.saved.delegated = true;
+    let (cgroup, _) = Cgroup::create(&plan).unwrap();
+    let init = Sleeper::new();
+    cgroup.enter(init.pid(), false).unwrap();
+    let at = format!("{}/unit-m", mount());
+    assert!(std::fs::read_to_string(format!("/proc/{}/cgroup", init.pid())).unwrap().contains("0::/unit-m/inner\n"));
+    let owner = |file: &str| std::fs::metadata(format!("{at}/{file}")).unwrap().uid();
+    assert_eq!((owner("cgroup.procs"), owner("inner/cgroup.procs"), owner("inner")), (0, 4321, 4321));
+    // It has the controllers, and the limits above it are not its own to change.
+    for controller in probe::v2_controllers() {
+        assert!(std::fs::read_to_string(format!("{at}/inner/cgroup.controllers")).unwrap().contains(&controller), "{controller}");
+    }
+    let again = Cgroup::reopen(cgroup.saved()).unwrap();
+    let joining = Sleeper::new();
+    again.exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+    assert!(std::fs::read_to_string(format!("/proc/{}/cgroup", joining.pid())).unwrap().contains("0::/unit-m/inner\n"));
+    assert_eq!(again.pids().unwrap().len(), 2);
+    again.kill().unwrap();
+    drop((init, joining));
+    again.remove(LONG).unwrap();
+    assert!(!Path::new(&at).exists());
 }

@@ -67,7 +67,7 @@ fn words(dir: &Dir, file: &str) -> Result<Vec<String>> {
 }
 
 /// Enables controllers for the children of a cgroup, as far as it has them and they are not enabled: together, or else one by one.
-fn enable(dir: &Dir, required: &[String], wanted: &[String]) -> Result<()> {
+pub fn enable(dir: &Dir, required: &[String], wanted: &[String]) -> Result<()> {
     let available = words(dir, "cgroup.controllers")?;
     if let Some(name) = required.iter().find(|name| !available.contains(name)) {
         return Err(Error::new(

@@ -44,6 +44,8 @@ pub struct CgroupPlan {
     pub denied: Denied,
     /// Who owns the cgroup: the user of the container's process, where it has its own cgroup namespace and may write there.
     pub owner: Option<u32>,
+    /// A cgroup below the container's own that its processes start in and that is theirs to divide; the limits stay above it.
+    pub delegate: Option<Delegate>,
     /// What was asked and cannot be done, and is passed over.
     pub warnings: Vec<String>,
 }
@@ -60,6 +62,9 @@ pub struct SavedCgroup {
     /// The unit of systemd that owns the cgroup2 directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<SavedUnit>,
+    /// The container's processes are in a cgroup below, which is given over to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delegated: bool,
 }
 
 /// A directory of a cgroup hierarchy.
@@ -158,6 +163,15 @@ pub struct UserManager {
     pub cgroup: String,
 }
 
+/// A cgroup given over to the container (cgroup-v2.rst, "Delegation").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegate {
+    /// Its name.
+    pub name: String,
+    /// Whose it is to be; none for root.
+    pub owner: Option<u32>,
+}
+
 /// One mounted cgroup v1 hierarchy of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct V1Hierarchy {
@@ -205,9 +219,14 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
         problems.extend(more);
         None
     });
+    let delegate = place::delegate(spec, linux, host).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     if !problems.is_empty() {
         return Err(problems);
     }
+    let saved = SavedCgroup { delegated: delegate.is_some(), ..saved };
     let required = required(&limits.writes, Tree::V2);
     let nothing_asked =
         linux.cgroups_path.is_empty() && required.is_empty() && self::required(&limits.writes, Tree::V1).is_empty();
@@ -224,6 +243,7 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
             (true, true) => Denied::NoCgroup,
         },
         owner: place::owner(spec, linux),
+        delegate,
         warnings: limits.warnings,
     })
 }
@@ -356,6 +376,7 @@ fn without_cgroup(resources: &Resources, request: &Request, host: &Host) -> Resu
         devices: None,
         denied: Denied::NoCgroup,
         owner: None,
+        delegate: None,
         warnings,
     })
 }

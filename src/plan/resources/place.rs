@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the container's cgroup is made, and whose it is. Called by [`super::plan`].
 
-use super::{SavedCgroup, SavedDir, SavedUnit, UserManager, path};
+use super::{Delegate, SavedCgroup, SavedDir, SavedUnit, UserManager, path};
 use crate::linux::types::CgroupMode;
 use crate::plan::{CgroupManager, Host, Request, Rootless};
 use crate::spec::Problem;
@@ -32,6 +32,7 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
             v2: v2_dir(format!("{above}{}", unit.path)),
             v1: Vec::new(),
             unit: Some(SavedUnit { name: unit.unit.clone(), runtime_dir }),
+            delegated: false,
         };
         return Ok((saved, Some(unit)));
     }
@@ -41,7 +42,7 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
         path: path.in_v1(&hierarchy.own),
         controllers: hierarchy.controllers.clone(),
     });
-    Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None }, None))
+    Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None, delegated: false }, None))
 }
 
 /// The user's systemd, where that is to be asked instead of the system's.
@@ -74,15 +75,33 @@ pub(super) fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
             && path::clean(&mount.destination) == "/sys/fs/cgroup"
             && !mount.options.iter().any(|option| option == "ro")
     });
-    if !own_namespace || !writable {
-        return None;
-    }
+    if own_namespace && writable { process_user(spec, linux) } else { None }
+}
+
+/// The host's id of the user that the container's process runs as; none for the host's root, and where the id is not mapped.
+fn process_user(spec: &Spec, linux: &Linux) -> Option<u32> {
     let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
-    let user_namespace = linux.namespaces.iter().find(|namespace| namespace.kind == "user");
-    let maps = match user_namespace {
-        None => return Some(uid).filter(|uid| *uid != 0),
-        Some(_) => &linux.uid_mappings,
-    };
+    if !linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
+        return Some(uid).filter(|uid| *uid != 0);
+    }
+    let maps = &linux.uid_mappings;
     let range = maps.iter().find(|map| uid >= map.container_id && uid - map.container_id < map.size)?;
     range.host_id.checked_add(uid - range.container_id)
+}
+
+/// The annotation that asks for a cgroup of the container's own making; crun's.
+const DELEGATE: &str = "run.oci.delegate-cgroup";
+
+/// The cgroup that is given over to the container, where its annotation asks for one.
+pub(super) fn delegate(spec: &Spec, linux: &Linux, host: &Host) -> Result<Option<Delegate>, Problem> {
+    let Some(name) = spec.annotations.get(DELEGATE) else { return Ok(None) };
+    let bad = |rule: &str| Err(Problem::new(format!("annotations[{DELEGATE:?}]"), format!("{name:?} {rule}")));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.:@-".contains(&byte);
+    if !(1..=255).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(plain) {
+        return bad("is no plain name of a cgroup");
+    }
+    if host.cgroup != CgroupMode::Unified {
+        return bad("can be given over only where the host has cgroup v2 alone");
+    }
+    Ok(Some(Delegate { name: name.clone(), owner: process_user(spec, linux) }))
 }

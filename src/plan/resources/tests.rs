@@ -491,6 +491,22 @@ fn who_owns_the_cgroup() {
 }
 
 #[test]
+fn a_cgroup_given_over() {
+    let of = |name: &str, host: &Host| {
+        let spec = spec(&format!(
+            r#"{{"annotations":{{"run.oci.delegate-cgroup":"{name}"}},"process":{{"user":{{"uid":7,"gid":0}}}}}}"#
+        ));
+        plan(&spec, &request(CgroupManager::Cgroupfs), host).map(|plan| plan.delegate)
+    };
+    assert_eq!(of("inner", &Host::example()), Ok(Some(Delegate { name: "inner".into(), owner: Some(7) })));
+    for bad in ["", ".", "..", "../x", "a/b", ".x", "a b", "cgroup\\n"] {
+        assert_eq!(of(bad, &Host::example()).unwrap_err()[0].at, "annotations[\"run.oci.delegate-cgroup\"]", "{bad}");
+    }
+    assert!(of("inner", &hybrid()).unwrap_err()[0].rule.contains("cgroup v2 alone"));
+    assert_eq!(plan(&spec("{}"), &request(CgroupManager::Cgroupfs), &Host::example()).unwrap().delegate, None);
+}
+
+#[test]
 fn device_rules_in_v1_alone() {
     let lines = |json: &str| {
         let plan = plan(&spec(json), &request(CgroupManager::Cgroupfs), &legacy()).unwrap();

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cgroups that are given over: to a user who runs the runtime, and by the runtime to a container.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::harness::bundle::{folder, state_root};
+use crate::harness::look::{self, cgroup};
+use crate::harness::{Bundle, Call, Need, Output, Test, call, skip};
+use crate::test;
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(user_has_cgroups_of_his_own).needs(&[Need::Cgroup2, Need::Program("setpriv")]),
+    test!(users_limits_hold).needs(&[Need::Controller("pids"), Need::Program("setpriv")]),
+    test!(writable_cgroup_is_the_containers)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("runc", "gives it over only where systemd made it")]),
+    test!(limits_are_not_the_containers).needs(&[Need::Controller("pids")]),
+    test!(cgroup_below_is_given_over)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("runc", "does not know the annotation"), ("crun", "roots the cgroup namespace above it")]),
+];
+
+/// A user that has no entry anywhere.
+const USER: u32 = 54_322;
+
+/// A cgroup that is the user's to divide, and one below it for what he runs; removed when dropped.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn new(id: &str) -> Delegated {
+        let dir = look::cgroup2_root().join(format!("{id}-user"));
+        for dir in [dir.clone(), dir.join("shell")] {
+            fs::create_dir(&dir).unwrap();
+            chown(&dir, Some(USER), Some(USER)).unwrap();
+            for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+                chown(dir.join(file), Some(USER), Some(USER)).unwrap();
+            }
+        }
+        Delegated(dir)
+    }
+
+    /// `run --detach` by the user, from a process that is in his cgroups.
+    fn run(&self, bundle: &Bundle) -> Output {
+        bundle.save();
+        let run_dir = folder().join("run");
+        for dir in [&state_root(), &run_dir] {
+            let _ = fs::create_dir(dir);
+            chown(dir, Some(USER), Some(USER)).unwrap();
+        }
+        let script = format!(
+            "echo 0 >{}/shell/cgroup.procs && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
+             env XDG_RUNTIME_DIR={} \"$@\"",
+            self.0.display(),
+            run_dir.display()
+        );
+        bundle.output_of(Call::through(&["sh", "-c", &script, "sh"], &["run", "--detach", "--bundle", bundle.path(), &bundle.id]))
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for dir in [self.0.join("shell"), self.0.clone()] {
+            fs::remove_dir(dir).unwrap();
+        }
+    }
+}
+
+/// A bundle of the user's, with himself mapped to root.
+fn users_bundle() -> Bundle {
+    let reach = Call::program(&["test", "-x", call::runtime().to_str().unwrap()]).user(USER, USER).output();
+    if !reach.status.success() {
+        skip(&format!("user {USER} may not execute {}", call::runtime().display()));
+    }
+    let mut bundle = Bundle::sh("exec sleep 1000");
+    for path in [bundle.dir.clone(), bundle.inside("/")] {
+        chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    for dir in ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp"] {
+        chown(bundle.inside(dir), Some(USER), Some(USER)).unwrap();
+    }
+    bundle.namespace("user", None).unset("/linux", "cgroupsPath");
+    let map = json!([{ "containerID": 0, "hostID": USER, "size": 1 }]);
+    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    bundle
+}
+
+/// Without a cgroupsPath the container stands beside the cgroup of the shell, in what is the user's.
+fn user_has_cgroups_of_his_own() {
+    let bundle = users_bundle();
+    let own = Delegated::new(&bundle.id);
+    {
+        let container = bundle.container();
+        own.run(&bundle).ok();
+        let dir = own.0.join(&bundle.id);
+        assert!(dir.is_dir(), "{} is in {}", bundle.id, cgroup(container.pid()));
+        assert_eq!(fs::read_to_string(dir.join("cgroup.procs")).unwrap().trim(), container.pid().to_string());
+        container.call(&["delete", "--force"]).output().ok();
+        assert!(!dir.exists());
+    }
+}
+
+fn users_limits_hold() {
+    let mut bundle = users_bundle();
+    bundle.set("/linux/resources/pids/limit", json!(20));
+    let own = Delegated::new(&bundle.id);
+    fs::write(own.0.parent().unwrap().join("cgroup.subtree_control"), "+pids").unwrap();
+    {
+        let container = bundle.container();
+        own.run(&bundle).ok();
+        assert_eq!(fs::read_to_string(own.0.join(&bundle.id).join("pids.max")).unwrap().trim(), "20");
+        container.call(&["delete", "--force"]).output().ok();
+    }
+}
+
+/// With its own cgroup namespace and a writable mount, in a user namespace: root inside divides what it has.
+fn with_writable_cgroup(script: &str) -> Bundle {
+    let mut bundle = Bundle::sh(script);
+    bundle.user_namespace(&[(0, 100_000, 65_536)]);
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "nosuid", "noexec", "nodev"]);
+    bundle
+}
+
+fn writable_cgroup_is_the_containers() {
+    let bundle = with_writable_cgroup(
+        "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control; mkdir below && echo 0 >below/cgroup.procs && cat /proc/self/cgroup",
+    );
+    let printed = bundle.print();
+    assert!(printed.starts_with("0\n0\n0\n") && printed.contains("0::/below"), "{printed}");
+}
+
+fn limits_are_not_the_containers() {
+    let mut bundle = with_writable_cgroup("cd /sys/fs/cgroup; cat pids.max; echo max >pids.max; cat pids.max");
+    bundle.set("/linux/resources/pids/limit", json!(30));
+    let printed = bundle.run();
+    assert_eq!(printed.stdout, "30\n30\n", "{printed:?}");
+}
+
+/// The annotation asks for a cgroup below the one with the limits.
+fn cgroup_below_is_given_over() {
+    let mut bundle = with_writable_cgroup("grep ^0: /proc/self/cgroup; mkdir /sys/fs/cgroup/below && echo made; exec sleep 1000");
+    bundle.set("/annotations/run.oci.delegate-cgroup", json!("inner"));
+    let container = bundle.run_detached();
+    assert_eq!(container.wait_stdout("made"), "0::/\nmade\n");
+    assert_eq!(cgroup(container.pid()), format!("/{}/inner", bundle.id));
+    let dir = look::cgroup2_root().join(&bundle.id);
+    container.call(&["delete", "--force"]).output().ok();
+    assert!(!dir.exists());
+}
