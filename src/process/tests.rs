@@ -419,3 +419,36 @@ fn one_more_process_joins_the_others() {
         pid::send_signal(&leader, libc::SIGKILL).unwrap();
     });
 }
+
+#[test]
+fn one_more_process_becomes_a_user_of_the_user_namespace() {
+    as_root(|| {
+        let kinds = Namespaces::USER | Namespaces::PID | Namespaces::UTS | Namespaces::MOUNT;
+        let (pid, leader) = pod(kinds);
+        let range = vec![IdRange { inside: 0, outside: 200_000, count: 10 }];
+        let mapped = Spawn { id_map: Some(IdMap { uids: range.clone(), gids: range }), ..plan("", vec![]).spawn };
+        super::idmap::write(pid, &mapped).unwrap();
+        let script =
+            "[ $(id -u):$(id -g) = 5:6 ] && [ $$ -lt 10 ] && grep -q '^ *0 *200000 *10$' /proc/self/uid_map; exit $((40 + $?))";
+        let from = plan(script, vec![]);
+        let identity =
+            Identity { uid: 5, gid: 6, bounding: CapSet(0), effective: CapSet(0), permitted: CapSet(0), ..root_identity() };
+        let change = |step: Step| match step.op {
+            Op::Identity(_) => Some(Step { op: Op::Identity(identity.clone()), ..step }),
+            Op::Ready | Op::AwaitStart => None,
+            _ => Some(step),
+        };
+        let more = ExecPlan {
+            enter_before_clone: Namespaces::PID,
+            enter_after_clone: kinds - Namespaces::PID,
+            child: from.child.into_iter().filter_map(change).collect(),
+            exec: from.exec,
+            warnings: vec![],
+        };
+        let first = leader.try_clone().unwrap();
+        let mut spawned = exec::join(&more, first, InitContext::default(), &HookState::default(), None).unwrap();
+        spawned.await_exec().unwrap();
+        assert_eq!(pid::wait(spawned.pidfd()).unwrap(), Exit::Code(40));
+        pid::send_signal(&leader, libc::SIGKILL).unwrap();
+    });
+}

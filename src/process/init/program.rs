@@ -63,7 +63,16 @@ pub fn not_found(name: &str, why: &str, joining: bool) -> Error {
     if why.starts_with("executable file") && name.contains(' ') {
         return error.hint("args[0] is the program alone: each argument is an element of its own");
     }
+    if why == errno_text(Errno::EACCES) && is_noexec(name) {
+        return error.hint(format!("{name} is on a mount with the option noexec"));
+    }
     error
+}
+
+/// Whether the file lies on a mount from which nothing may be executed.
+fn is_noexec(path: &str) -> bool {
+    let found = fd::open(path, OFlag::O_PATH).and_then(|handle| fd::statfs(&handle));
+    found.is_ok_and(|found| found.flags & libc::ST_NOEXEC != 0)
 }
 
 /// The error of an execve(2) that failed.
@@ -73,8 +82,7 @@ pub fn not_executed(path: &str, errno: Errno) -> Error {
 
 /// What may explain that execve(2) of an existing program failed. Reads the program's head.
 pub fn explain(path: &str, errno: Errno) -> Option<String> {
-    let handle = fd::open(path, OFlag::O_PATH).ok()?;
-    if errno == Errno::EACCES && fd::statfs(&handle).is_ok_and(|found| found.flags & libc::ST_NOEXEC != 0) {
+    if errno == Errno::EACCES && is_noexec(path) {
         return Some(format!("{path} is on a mount with the option noexec"));
     }
     let file = fd::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).ok()?;
@@ -189,6 +197,27 @@ mod tests {
         );
         let text = not_found("/P", "is a directory", true).to_string();
         assert_eq!(text, "unable to start container process: exec: \"/P\": is a directory");
+    }
+
+    #[test]
+    fn a_mount_without_execution_is_named() {
+        if crate::linux::cred::ids().1 != 0 {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let dir = Scratch::new();
+        crate::linux::test_child::in_child(|| {
+            use crate::linux::{clone, mount, types::Namespaces, types::Propagation};
+            clone::unshare(Namespaces::MOUNT).unwrap();
+            mount::set_propagation("/", Propagation::Private, true).unwrap();
+            let noexec = mount::new_mount("tmpfs", [("mode", Some("755"))], 0x8).unwrap();
+            mount::move_mount(&noexec, fd::open_dir_path(dir.path()).unwrap()).unwrap();
+            let path = file(&dir, "prog", b"#!/bin/sh\n", 0o755);
+            let why = find(&path, &[]).unwrap_err();
+            assert_eq!(why, "permission denied");
+            let text = not_found(&path, &why, true).to_string();
+            assert!(text.ends_with(&format!("permission denied; hint: {path} is on a mount with the option noexec")), "{text}");
+        });
     }
 
     #[test]
