@@ -386,6 +386,22 @@ fn descriptors_are_handed_over_and_must_be_the_callers() {
     });
 }
 
+/// A plan to join a container in these namespaces.
+fn joining(kinds: Namespaces, child: Vec<Step>, exec: Exec) -> ExecPlan {
+    ExecPlan {
+        oom_score_adj: None,
+        initial_cpus: None,
+        moved: false,
+        tells_ready: false,
+        listener: None,
+        enter_before_clone: Namespaces::PID,
+        enter_after_clone: kinds - Namespaces::PID,
+        child,
+        exec,
+        warnings: vec![],
+    }
+}
+
 #[test]
 fn one_more_process_joins_the_others() {
     as_root(|| {
@@ -394,18 +410,7 @@ fn one_more_process_joins_the_others() {
         let from =
             plan("[ $$ != 1 ] && [ $$ -lt 10 ] && [ $(hostname) = pod ] && ! [ -e /sys/class/net/x ]; exit $((40 + $?))", vec![]);
         let child = from.child.into_iter().filter(|step| !matches!(step.op, Op::Ready | Op::AwaitStart)).collect();
-        let mut more = ExecPlan {
-            oom_score_adj: None,
-            initial_cpus: None,
-            moved: false,
-            tells_ready: false,
-            listener: None,
-            enter_before_clone: Namespaces::PID,
-            enter_after_clone: kinds - Namespaces::PID,
-            child,
-            exec: from.exec,
-            warnings: vec![],
-        };
+        let mut more = joining(kinds, child, from.exec);
         let join = |plan: &ExecPlan| {
             exec::join(plan, leader.try_clone().unwrap(), InitContext::default(), &HookState::default(), None).unwrap()
         };
@@ -438,13 +443,7 @@ fn one_more_process_becomes_a_user_of_the_user_namespace() {
             Op::Ready | Op::AwaitStart => None,
             _ => Some(step),
         };
-        let more = ExecPlan {
-            enter_before_clone: Namespaces::PID,
-            enter_after_clone: kinds - Namespaces::PID,
-            child: from.child.into_iter().filter_map(change).collect(),
-            exec: from.exec,
-            warnings: vec![],
-        };
+        let more = joining(kinds, from.child.into_iter().filter_map(change).collect(), from.exec);
         let first = leader.try_clone().unwrap();
         let mut spawned = exec::join(&more, first, InitContext::default(), &HookState::default(), None).unwrap();
         spawned.await_exec().unwrap();
