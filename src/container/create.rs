@@ -17,12 +17,15 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
 use crate::linux::{clone, fd, pid, proc, socket, time};
+use crate::netdev;
+use crate::plan::resctrl::Resctrl;
 use crate::plan::resources::SavedCgroup;
 use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Verb};
 use crate::process::forward::Signals;
 use crate::process::gate;
 use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
+use crate::rdt;
 use crate::rootfs::tree::HostTree;
 
 /// Says what the user should know although it is no error.
@@ -77,6 +80,10 @@ struct Making<'a> {
     /// The pid file is ours to remove.
     pid_file_written: bool,
     warn: Warn<'a>,
+    /// The network namespace that is joined, for devices to be moved into.
+    network: Option<OwnedFd>,
+    /// Network devices that are the container's by now.
+    devices: Vec<netdev::Moved>,
 }
 
 impl<'a> Making<'a> {
@@ -114,6 +121,7 @@ impl<'a> Making<'a> {
         };
         let poststop = plan.hooks.poststop.clone();
         let context = InitContext::default();
+        let (network, devices) = (None, Vec::new());
         Ok(Making {
             request,
             plan,
@@ -127,6 +135,8 @@ impl<'a> Making<'a> {
             notify: None,
             pid_file_written: false,
             warn,
+            network,
+            devices,
         })
     }
 
@@ -156,8 +166,8 @@ impl<'a> Making<'a> {
                 let plan = self.plan;
                 self.spawned()?.write_id_maps(&plan.spawn)
             }
-            ParentOp::MoveNetDevice { .. } => Err(Error::new(Kind::Unsupported, "moving network devices is not supported yet")),
-            ParentOp::EnterResctrl => Err(Error::new(Kind::Unsupported, "resctrl groups are not supported yet")),
+            ParentOp::MoveNetDevice { name, new_name } => self.move_net_device(name, new_name),
+            ParentOp::EnterResctrl(resctrl) => self.enter_resctrl(resctrl),
             ParentOp::ReleaseChild => self.spawned()?.proceed(),
             ParentOp::RuntimeHooks => self.runtime_hooks(),
             ParentOp::AwaitReady => self.spawned()?.await_ready(),
@@ -228,6 +238,10 @@ impl Making<'_> {
                 let found = crate::plan::namespaces::name(kind);
                 return Err(Error::new(Kind::Config, format!("{}: it is a {found} namespace", what())).at(&join.at));
             }
+            if kind == Namespaces::NET {
+                let same = namespace.try_clone().map_err(|error| Error::new(Kind::Kernel, format!("{}: {error}", what())))?;
+                self.network = Some(same);
+            }
             self.context.namespaces.push(namespace);
         }
         Ok(())
@@ -255,6 +269,29 @@ impl Making<'_> {
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.enter(self.state.init_process_pid, cloned_into))
     }
 
+    /// The process waits: it may be in its network namespace, or about to join it.
+    fn move_net_device(&mut self, name: &str, new_name: &str) -> Result<()> {
+        let network = match self.network.take() {
+            Some(network) => network,
+            None => {
+                let path = format!("/proc/{}/ns/net", self.spawned()?.pid());
+                clone::open_namespace(&path).told(|| "cannot open the container's network namespace".to_string())?
+            }
+        };
+        let moved = netdev::move_device(&network, name, new_name);
+        self.network = Some(network);
+        self.devices.push(moved?);
+        Ok(())
+    }
+
+    /// In the journal first: from then on a delete removes it.
+    fn enter_resctrl(&mut self, resctrl: &Resctrl) -> Result<()> {
+        let saved = rdt::prepare(resctrl)?;
+        self.state.resctrl = Some(saved.clone());
+        self.entry.save(&self.state)?;
+        rdt::make(resctrl, &saved, self.spawned()?.pid())
+    }
+
     fn runtime_hooks(&mut self) -> Result<()> {
         self.spawned()?.await_hooks()?;
         // Both kinds run after the environment is made and before the process leaves the host's root: it is `created` for neither yet.
@@ -278,6 +315,12 @@ impl Making<'_> {
 
     /// Undoes what was made; `error` stays what is told.
     fn undo(mut self, store: &Store, error: Error) -> Error {
+        // While their namespace lives: with it the kernel would remove them.
+        let lost = self.devices.drain(..).rev().find_map(|device| device.give_back().err());
+        let error = match lost {
+            Some(also) => error.hint(format!("and a network device was lost: {also}")),
+            None => error,
+        };
         if let Some(spawned) = self.spawned.take() {
             spawned.abort();
         }

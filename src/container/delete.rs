@@ -20,6 +20,7 @@ use crate::hooks;
 use crate::linux::pid;
 use crate::linux::types::Errno;
 use crate::plan::{self, Hook, Id, Request};
+use crate::rdt;
 use crate::spec::load;
 
 /// How long a killed process may take to die.
@@ -89,7 +90,8 @@ pub fn destroy(state: &State) -> Result<()> {
             .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
     }
-    Cgroup::reopen(&state.cgroup)?.remove(DEATH)
+    Cgroup::reopen(&state.cgroup)?.remove(DEATH)?;
+    state.resctrl.as_ref().map_or(Ok(()), rdt::remove)
 }
 
 fn kill_everything(state: &State) -> Result<()> {

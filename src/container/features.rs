@@ -25,10 +25,10 @@ pub fn features() -> Features {
         seccomp_supported_flags: owned(seccomp_profile::FLAGS.iter().map(|(name, _)| *name).collect()),
         apparmor: true,
         selinux: true,
-        intel_rdt: false,
+        intel_rdt: true,
         memory_policy: true,
         idmap: true,
-        net_devices: false,
+        net_devices: true,
         annotations: [
             ("io.github.berth.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("io.github.berth.commit".to_string(), option_env!("BERTH_COMMIT").unwrap_or("unknown").to_string()),

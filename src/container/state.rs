@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hooks::HookState;
 use crate::plan::resources::SavedCgroup;
+use crate::rdt::SavedResctrl;
 
 /// The version of the file's shape: newer ones are not read.
 pub const VERSION: u32 = 1;
@@ -56,6 +57,9 @@ pub struct State {
     pub annotations: BTreeMap<String, String>,
     /// The cgroup: all that is needed to find it again.
     pub cgroup: SavedCgroup,
+    /// The container's resctrl group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<SavedResctrl>,
     /// The runtime was not root over the machine.
     pub rootless: bool,
     /// The container has a pid namespace of its own, so that killing its first process kills all.

@@ -73,6 +73,19 @@ pub struct Netlink {
     sequence: u32,
 }
 
+impl AsFd for Netlink {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Netlink {
+    /// A socket that another process opened in its own network namespace ([`Netlink::open`]) and handed over.
+    fn from(socket: OwnedFd) -> Netlink {
+        Netlink { socket, sequence: 0 }
+    }
+}
+
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -220,6 +233,13 @@ impl Netlink {
             };
         }
         Ok(Netlink { socket, sequence: 0 })
+    }
+
+    /// All devices of the namespace.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        let what = || "rtnetlink(RTM_GETLINK, NLM_F_DUMP)".to_string();
+        let answers = self.ask(Message::new(RTM_GETLINK, NLM_F_DUMP, &link_header(0, 0, 0)), RTM_NEWLINK, what)?;
+        Ok(answers.iter().filter_map(|body| parse_link(body)).collect())
     }
 
     /// The device of this name; ENODEV where there is none.

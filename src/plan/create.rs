@@ -6,9 +6,9 @@
 use super::namespaces::{self, NamespacePlan};
 use super::step::{Mount, SeccompLoad, Source, Step, Tree};
 use super::{
-    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resources, rootfs, seccomp_profile,
+    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resctrl, resources, rootfs, seccomp_profile,
 };
-use crate::linux::types::Namespaces;
+use crate::linux::types::{CapSet, Namespaces};
 use crate::spec::Problem;
 use crate::spec::types::{Process, Spec};
 
@@ -19,6 +19,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let mut problems = Vec::new();
     let mut warnings = namespaces.warnings.clone();
     let cgroup = collect(&mut problems, resources::plan(spec, request, host));
+    problems.extend(net_devices_rule(spec, host));
     let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.v2.as_ref()).map(|saved| saved.path.as_str());
     let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup };
     let rootfs = collect(&mut problems, rootfs::root_steps(&context));
@@ -26,7 +27,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let seccomp = collect(&mut problems, seccomp_profile::load(spec, &mut warnings));
     let filtered = matches!(seccomp, Some(Some(_)));
     let person = collect(&mut problems, person(spec, host, &namespaces, filtered, &mut warnings));
-    let (Some(cgroup), Some(rootfs), Some(seccomp), Some(person)) = (cgroup, rootfs, seccomp, person) else {
+    let (Some(cgroup), Some(rootfs), Some(seccomp), Some(person), true) = (cgroup, rootfs, seccomp, person, problems.is_empty())
+    else {
         return Err(problems);
     };
     warnings.extend(cgroup.warnings.iter().chain(&rootfs.warnings).cloned());
@@ -64,7 +66,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
         // systemd makes no scope without a process.
         parent.push(make_cgroup());
     }
-    parent.extend(after_clone(spec, &namespaces, parent_first));
+    parent.extend(after_clone(spec, request, &namespaces, parent_first));
     parent.extend(until_created(request, &hooks));
     let entered = namespaces.join.iter().fold(namespaces.new, |all, join| all | join.kind);
     let id = request.id.clone();
@@ -94,6 +96,14 @@ fn terminal_rules(spec: &Spec, request: &Request) -> Result<(), Problem> {
         _ => return Ok(()),
     };
     Err(Problem::new("process.terminal", rule))
+}
+
+/// Only who administers the host's network may take a device from it.
+fn net_devices_rule(spec: &Spec, host: &Host) -> Option<Problem> {
+    const NET_ADMIN: CapSet = CapSet(1 << 12);
+    let may = host.privileged() && host.capabilities.contains(NET_ADMIN | CapSet::SYS_ADMIN);
+    let rule = "moving network devices takes root with CAP_NET_ADMIN and CAP_SYS_ADMIN, which the runtime does not have";
+    (!net_devices(spec).is_empty() && !may).then(|| Problem::new("linux.netDevices", rule))
 }
 
 /// Steps of the process until it turns to its root filesystem.
@@ -252,7 +262,7 @@ fn before_clone(request: &Request, namespaces: &NamespacePlan, trees: Vec<Parent
 }
 
 /// What only the runtime may do to the new process.
-fn after_clone(spec: &Spec, namespaces: &NamespacePlan, parent_first: bool) -> Vec<ParentStep> {
+fn after_clone(spec: &Spec, request: &Request, namespaces: &NamespacePlan, parent_first: bool) -> Vec<ParentStep> {
     let mut steps = Vec::new();
     if let Some(adjust) = spec.process.as_ref().and_then(|process| process.oom_score_adj) {
         steps.push(step(ParentOp::OomScoreAdj(adjust), "process.oomScoreAdj"));
@@ -265,8 +275,8 @@ fn after_clone(spec: &Spec, namespaces: &NamespacePlan, parent_first: bool) -> V
         let op = ParentOp::MoveNetDevice { name: name.clone(), new_name };
         steps.push(ParentStep { op, at: format!("linux.netDevices[\"{name}\"]") });
     }
-    if spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()) {
-        steps.push(step(ParentOp::EnterResctrl, "linux.intelRdt"));
+    if let Some(rdt) = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()) {
+        steps.push(step(ParentOp::EnterResctrl(resctrl::plan(rdt, &request.id.to_string())), "linux.intelRdt"));
     }
     if parent_first {
         steps.push(step(ParentOp::ReleaseChild, ""));

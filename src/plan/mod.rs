@@ -17,6 +17,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod request;
+pub mod resctrl;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;

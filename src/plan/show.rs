@@ -106,7 +106,7 @@ impl Display for ParentOp {
             ParentOp::OomScoreAdj(adjust) => write!(f, "set its oom_score_adj to {adjust}"),
             ParentOp::WriteIdMaps => write!(f, "write its id mappings"),
             ParentOp::MoveNetDevice { name, new_name } => write!(f, "move net device {name} in, as {new_name}"),
-            ParentOp::EnterResctrl => write!(f, "put it into its resctrl group"),
+            ParentOp::EnterResctrl(resctrl) => write!(f, "put it into the resctrl group {}", resctrl.group),
             ParentOp::ReleaseChild => write!(f, "let it go on"),
             ParentOp::RuntimeHooks => write!(f, "run the prestart and createRuntime hooks when it asks"),
             ParentOp::AwaitReady => write!(f, "wait until it is ready"),

@@ -226,7 +226,7 @@ pub enum ParentOp {
         new_name: String,
     },
     /// Put the process into its resctrl group.
-    EnterResctrl,
+    EnterResctrl(super::resctrl::Resctrl),
     /// Let the child go on from [`Op::AwaitRuntime`].
     ReleaseChild,
     /// Wait for [`Op::AskForRuntimeHooks`], run the prestart and createRuntime hooks, answer.

@@ -200,7 +200,10 @@ fn net_devices(linux: &Linux, at: &At, verdict: &mut Verdict) {
 /// config-linux.md, "IntelRdt": a directory of its own right below the resctrl file system, and lines.
 fn intel_rdt(linux: &Linux, at: &At, verdict: &mut Verdict) {
     let Some(rdt) = &linux.intel_rdt else { return };
-    if matches!(rdt.clos_id.as_str(), "." | "..") || rdt.clos_id.contains(['/', '\n']) {
+    // `/` is the class that everything is in.
+    let no_name =
+        matches!(rdt.clos_id.as_str(), "." | ".." | "info" | "mon_data" | "mon_groups") || rdt.clos_id.contains(['/', '\n']);
+    if no_name && rdt.clos_id != "/" {
         verdict.problem(&at.name("closID"), format!("{:?} is no name for a directory", rdt.clos_id));
     }
     if !rdt.mem_bw_schema.is_empty() && (!rdt.mem_bw_schema.starts_with("MB:") || rdt.mem_bw_schema.contains('\n')) {
