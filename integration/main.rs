@@ -21,6 +21,9 @@ mod delegation;
 mod descriptors;
 mod errors;
 mod exec;
+mod fields_linux;
+mod fields_mounts;
+mod fields_process;
 mod harness;
 mod hooks;
 mod lifecycle;
@@ -51,6 +54,9 @@ const GROUPS: &[Group] = &[
     Group { name: "delegation", tests: delegation::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
+    Group { name: "fields_process", tests: fields_process::TESTS },
+    Group { name: "fields_mounts", tests: fields_mounts::TESTS },
+    Group { name: "fields_linux", tests: fields_linux::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
 ];
