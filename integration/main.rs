@@ -20,6 +20,7 @@ mod cgroup;
 mod delegation;
 mod descriptors;
 mod errors;
+mod events;
 mod exec;
 mod fields_linux;
 mod fields_mounts;
@@ -35,6 +36,7 @@ mod rootless;
 mod run;
 mod seccomp;
 mod terminal;
+mod update;
 
 use harness::run::{Group, main_with};
 
@@ -52,6 +54,8 @@ const GROUPS: &[Group] = &[
     Group { name: "seccomp", tests: seccomp::TESTS },
     Group { name: "cgroup", tests: cgroup::TESTS },
     Group { name: "delegation", tests: delegation::TESTS },
+    Group { name: "update", tests: update::TESTS },
+    Group { name: "events", tests: events::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
     Group { name: "fields_process", tests: fields_process::TESTS },

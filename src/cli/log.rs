@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::error::Error;
+use crate::linux::socket;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +32,14 @@ impl Level {
             _ => None,
         }
     }
+    /// The number that syslog and the journal have for it (syslog(3)).
+    fn priority(self) -> u8 {
+        match self {
+            Level::Error => 3,
+            Level::Warning => 4,
+            Level::Debug => 7,
+        }
+    }
     fn name(self) -> &'static str {
         match self {
             Level::Error => "error",
@@ -40,11 +49,38 @@ impl Level {
     }
 }
 
+/// Where messages go: `--log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// stderr
+    #[default]
+    Stderr,
+    /// `FILE` or `file:FILE`
+    File(String),
+    /// `journald:NAME`: systemd's journal (systemd.journal-fields(7)), under this SYSLOG_IDENTIFIER.
+    Journal(String),
+    /// `syslog:NAME`: syslog(3), under this name.
+    Syslog(String),
+}
+
+impl Target {
+    /// Reads the value of `--log`.
+    pub fn parse(text: &str) -> Target {
+        match text.split_once(':') {
+            _ if text.is_empty() => Target::Stderr,
+            Some(("file", path)) => Target::File(path.to_string()),
+            Some(("journald", name)) => Target::Journal(name.to_string()),
+            Some(("syslog", name)) => Target::Syslog(name.to_string()),
+            _ => Target::File(text.to_string()),
+        }
+    }
+}
+
 /// Where messages go, and which.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    /// The file; none for stderr.
-    pub file: Option<String>,
+    /// Where.
+    pub target: Target,
     /// One JSON object a line, instead of text.
     pub json: bool,
     /// How much is said.
@@ -55,19 +91,17 @@ impl Log {
     /// Says something that is no failure, where this much is wanted.
     pub fn say(&self, level: Level, text: &str) {
         if level <= self.level {
-            self.write(&self.record(level, text, None));
+            self.write(level, text, None);
         }
     }
 
     /// Says why the command failed: to the log, and in plain words to stderr.
     pub fn failure(&self, error: &Error, prefix: &str) {
         let text = format!("{prefix}{error}");
-        if self.file.is_some() {
-            self.write(&self.record(Level::Error, &text, Some(error)));
-            let _ = writeln!(std::io::stderr(), "{text}");
-        } else if self.json {
-            self.write(&self.record(Level::Error, &text, Some(error)));
-        } else {
+        if self.target != Target::Stderr || self.json {
+            self.write(Level::Error, &text, Some(error));
+        }
+        if self.target != Target::Stderr || !self.json {
             let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
@@ -96,19 +130,39 @@ impl Log {
         format!("{}\n", serde_json::Value::Object(object))
     }
 
-    /// One write(2); a full disk or a closed pipe is not the container's fault.
-    fn write(&self, record: &str) {
-        let Some(path) = &self.file else {
-            let _ = std::io::stderr().write_all(record.as_bytes());
-            return;
-        };
-        // A FIFO without a reader must not hold the command up.
-        let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path);
-        if let Ok(mut file) = file {
-            let _ = file.write_all(record.as_bytes());
+    /// One write(2), or one datagram; a full disk, a closed pipe or a log service that is down is not the container's fault.
+    fn write(&self, level: Level, text: &str, error: Option<&Error>) {
+        match &self.target {
+            Target::Stderr => {
+                let _ = std::io::stderr().write_all(self.record(level, text, error).as_bytes());
+            }
+            Target::File(path) => {
+                // A FIFO without a reader must not hold the command up.
+                let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+                let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path);
+                if let Ok(mut file) = file {
+                    let _ = file.write_all(self.record(level, text, error).as_bytes());
+                }
+            }
+            Target::Journal(name) => {
+                let _ = socket::send_datagram("/run/systemd/journal/socket", &journal_entry(level, name, text));
+            }
+            Target::Syslog(name) => {
+                // Facility 3: system daemons.
+                let _ = socket::send_datagram("/dev/log", format!("<{}>{name}: {text}", 3 << 3 | level.priority()).as_bytes());
+            }
         }
     }
+}
+
+/// An entry in systemd's native protocol. The message's length is given, so that it may have lines.
+fn journal_entry(level: Level, name: &str, text: &str) -> Vec<u8> {
+    let one_line = |text: &str| text.replace('\n', " ");
+    let mut entry = format!("PRIORITY={}\nSYSLOG_IDENTIFIER={}\nMESSAGE\n", level.priority(), one_line(name)).into_bytes();
+    entry.extend((text.len() as u64).to_le_bytes());
+    entry.extend(text.as_bytes());
+    entry.push(b'\n');
+    entry
 }
 
 #[cfg(test)]
@@ -126,5 +180,16 @@ mod tests {
         assert_eq!(value["level"], "error");
         assert_eq!(value["code"], "E-NOTFOUND");
         assert!(value["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn targets() {
+        assert_eq!(Target::parse("/a:b"), Target::File("/a:b".into()));
+        assert_eq!(Target::parse("file:/a"), Target::File("/a".into()));
+        assert_eq!(Target::parse("journald:x"), Target::Journal("x".into()));
+        assert_eq!(Target::parse("syslog:x"), Target::Syslog("x".into()));
+        assert_eq!(Target::parse(""), Target::Stderr);
+        let entry = journal_entry(Level::Error, "x", "a\nb");
+        assert_eq!(entry, b"PRIORITY=3\nSYSLOG_IDENTIFIER=x\nMESSAGE\n\x03\0\0\0\0\0\0\0a\nb\n");
     }
 }

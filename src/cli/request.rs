@@ -4,7 +4,7 @@
 use clap::ArgMatches;
 
 use super::args::{on, text};
-use super::log::{Level, Log};
+use super::log::{Level, Log, Target};
 use crate::container::exec::Wanted;
 use crate::error::{Error, Kind, Result};
 use crate::plan::exec::ExecRequest;
@@ -46,12 +46,12 @@ pub fn log(global: &ArgMatches) -> Result<Log> {
         "json" => true,
         other => return Err(usage(format!("--log-format: \"{other}\" is neither text nor json"))),
     };
-    let file = text(global, "log").filter(|path| !path.is_empty()).map(String::from);
+    let target = Target::parse(text(global, "log").unwrap_or_default());
     // Engines read a log file as one error and nothing else; a person is told of warnings.
-    let named = text(global, "log-level").unwrap_or(if file.is_some() { "error" } else { "warning" });
+    let named = text(global, "log-level").unwrap_or(if target == Target::Stderr { "warning" } else { "error" });
     let level = Level::parse(named).ok_or_else(|| usage(format!("--log-level: \"{named}\" is not error, warning or debug")))?;
     let level = if on(global, "debug") { Level::Debug } else { level };
-    Ok(Log { file, json, level })
+    Ok(Log { target, json, level })
 }
 
 /// The flags before the command, with their defaults.

@@ -63,7 +63,12 @@ pub const GLOBAL: &[Flag] = &[
         "DIR",
         "where the state of containers is kept [default: /run/berth, or $XDG_RUNTIME_DIR/berth when rootless]",
     ),
-    value("log", None, "FILE", "append messages to this file instead of writing them to stderr"),
+    value(
+        "log",
+        None,
+        "FILE",
+        "append messages to this file, or send them to journald:NAME or syslog:NAME; without it they go to stderr",
+    ),
     value("log-format", None, "FORMAT", "text or json [default: text]"),
     value("log-level", None, "LEVEL", "error, warning or debug [default: warning, with --log error]"),
     switch("debug", None, "the same as --log-level debug"),

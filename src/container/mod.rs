@@ -15,6 +15,7 @@ pub mod list;
 pub mod notify;
 pub mod pause;
 pub mod ps;
+pub mod runc_fields;
 pub mod start;
 pub mod state;
 pub mod store;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
+use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result, Told};
@@ -164,8 +165,8 @@ impl Entry {
 
     /// Replaces the state, so that a reader sees the old one or the new one.
     pub fn save(&self, state: &State) -> Result<()> {
-        let bytes =
-            serde_json::to_vec(state).map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
+        let bytes = serde_json::to_vec(&WithRuncFields::of(state))
+            .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
         self.write("state.json", &bytes)
     }
 

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `events`: the counts in runc's schema, lack of memory, and the end.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Bundle, Call, Need, Test};
+use crate::test;
+
+/// crun has no events at all.
+const NOT_CRUN: &[(&str, &str)] = &[("crun", "has no events")];
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(stats_once).needs(&[Need::Cgroup2]).differs(NOT_CRUN),
+    test!(stats_count_memory_and_tasks).needs(&[Need::Controller("memory"), Need::Controller("pids")]).differs(NOT_CRUN),
+    test!(stats_again_and_again_until_the_end)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("crun", "has no events"), ("runc", "needs the memory controller for it")]),
+    test!(lack_of_memory_is_told).needs(&[Need::Controller("memory")]).differs(NOT_CRUN),
+    test!(stopped_and_unknown_containers).differs(NOT_CRUN),
+    test!(wrong_intervals).differs(NOT_CRUN),
+];
+
+fn stats_once() {
+    let container = Bundle::args(&["/bin/sleep", "1000"]).create();
+    let output = container.call(&["events", "--stats"]).output();
+    assert_eq!(output.stderr, "");
+    let text = output.ok();
+    assert_eq!(text.matches('\n').count(), 1, "one line: {text}");
+    let event: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&event["type"], &event["id"]), (&json!("stats"), &json!(container.id)));
+    let data = event["data"].as_object().unwrap();
+    for part in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
+        assert!(data.contains_key(part), "no {part} in {text}");
+    }
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{text}");
+    assert!(data["memory"]["usage"]["limit"].is_u64(), "{text}");
+}
+
+fn stats_count_memory_and_tasks() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.set("/linux/resources", json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 20 } }));
+    let container = bundle.create();
+    let event: Value = serde_json::from_str(&container.call(&["events", "--stats"]).output().ok()).unwrap();
+    assert_eq!(event["data"]["memory"]["usage"]["limit"], 64 << 20);
+    assert!(event["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0);
+    assert_eq!(event["data"]["pids"], json!({ "current": 1, "limit": 20 }));
+}
+
+fn stats_again_and_again_until_the_end() {
+    let container = Bundle::args(&["/bin/sleep", "1000"]).create();
+    container.start();
+    let mut events = Call::new(&["events", "--interval=100ms", &container.id]).spawn();
+    events.wait_for("\n");
+    container.kill("KILL");
+    let output = events.finish();
+    assert!(output.status.success(), "{output:?}");
+    for line in output.stdout.lines() {
+        assert_eq!(serde_json::from_str::<Value>(line).unwrap()["type"], "stats");
+    }
+}
+
+fn lack_of_memory_is_told() {
+    let mut bundle = Bundle::sh("while [ ! -e /tmp/go ]; do sleep 0.05; done; (tail /dev/zero); sleep 1000");
+    bundle.set("/linux/resources", json!({ "memory": { "limit": 24 << 20, "swap": 24 << 20 } }));
+    let container = bundle.create();
+    container.start();
+    let mut events = Call::new(&["events", "--interval", "1h", &container.id]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::fs::write(bundle.inside("/tmp/go"), "").unwrap();
+    events.wait_for("\"oom\"");
+    container.kill("KILL");
+    assert!(events.finish().stdout.contains(&format!("\"id\":\"{}\"", container.id)));
+}
+
+fn stopped_and_unknown_containers() {
+    let container = Bundle::args(&["/bin/true"]).create();
+    container.start();
+    container.wait_status("stopped");
+    let said = container.call(&["events", "--stats"]).output().fails();
+    assert!(said.contains("not running"), "{said}");
+    assert!(Call::new(&["events", "--stats", "unknown"]).output().fails().contains("does not exist"));
+}
+
+fn wrong_intervals() {
+    let container = Bundle::new().create();
+    for interval in ["0s", "5 parsecs", "-1s"] {
+        container.call(&["events", &format!("--interval={interval}")]).output().fails();
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `update`: limits that change while the container runs.
+
+use std::fs;
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::harness::bundle::folder;
+use crate::harness::look;
+use crate::harness::{Bundle, Call, Container, Need, Test};
+use crate::test;
+
+const MEMORY: Need = Need::Controller("memory");
+const CPU: Need = Need::Controller("cpu");
+const PIDS: Need = Need::Controller("pids");
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(pids_limit).needs(&[PIDS]),
+    test!(sizes_with_units).needs(&[MEMORY]).differs(&[("crun", "takes bytes only")]),
+    test!(quota_and_period_belong_together).needs(&[CPU]).differs(&[("crun", "forgets the other of the two")]),
+    test!(from_a_file_and_from_stdin).needs(&[PIDS]),
+    test!(what_is_not_named_stays).needs(&[MEMORY, PIDS]),
+    test!(an_error_changes_nothing).needs(&[PIDS, CPU]).differs(&[("crun", "keeps what it had written before")]),
+    test!(wrong_values_are_refused),
+    test!(ignored_flags),
+    test!(stopped_and_unknown_containers).differs(&[("crun", "says it in other words")]),
+    test!(device_rules_are_replaced)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("runc", "leaves device rules alone"), ("crun", "leaves device rules alone")]),
+];
+
+fn sleeper() -> Container {
+    let container = Bundle::args(&["/bin/sleep", "1000"]).create();
+    container.start();
+    container
+}
+
+fn file(container: &Container, name: &str) -> String {
+    let path = look::cgroup2_root().join(look::cgroup(container.pid()).trim_start_matches('/')).join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+}
+
+#[track_caller]
+fn update(container: &Container, flags: &[&str]) {
+    container.call(&[&["update"], flags].concat()).output().ok();
+}
+
+fn pids_limit() {
+    let container = sleeper();
+    update(&container, &["--pids-limit", "33"]);
+    assert_eq!(file(&container, "pids.max"), "33");
+    update(&container, &["--pids-limit=-1"]);
+    assert_eq!(file(&container, "pids.max"), "max");
+}
+
+fn sizes_with_units() {
+    let container = sleeper();
+    update(&container, &["--memory", "64m", "--memory-swap", "96MiB", "--memory-reservation", "32m"]);
+    assert_eq!(file(&container, "memory.max"), (64 << 20).to_string());
+    assert_eq!(file(&container, "memory.low"), (32 << 20).to_string());
+    update(&container, &["--memory=-1", "--memory-swap=-1"]);
+    assert_eq!(file(&container, "memory.max"), "max");
+}
+
+fn quota_and_period_belong_together() {
+    let container = sleeper();
+    update(&container, &["--cpu-period", "50000", "--cpu-quota", "10000"]);
+    assert_eq!(file(&container, "cpu.max"), "10000 50000");
+    update(&container, &["--cpu-quota", "20000"]);
+    assert_eq!(file(&container, "cpu.max"), "20000 50000");
+    update(&container, &["--cpu-period", "40000"]);
+    assert_eq!(file(&container, "cpu.max"), "20000 40000");
+}
+
+fn from_a_file_and_from_stdin() {
+    let container = sleeper();
+    let path = folder().join("resources.json");
+    fs::write(&path, json!({ "pids": { "limit": 41 }, "unknown": 1 }).to_string() + "\n").unwrap();
+    update(&container, &[&format!("--resources={}", path.display())]);
+    assert_eq!(file(&container, "pids.max"), "41");
+    let mut input = tempfile();
+    input.write_all(b"{\"pids\":{\"limit\":42}}\n").unwrap();
+    std::io::Seek::rewind(&mut input).unwrap();
+    container.call(&["update", "--resources", "-"]).stdin(input).output().ok();
+    assert_eq!(file(&container, "pids.max"), "42");
+}
+
+fn tempfile() -> fs::File {
+    fs::File::options().read(true).write(true).create_new(true).open(folder().join("stdin")).unwrap()
+}
+
+fn what_is_not_named_stays() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.set("/linux/resources", json!({ "memory": { "limit": 64 << 20 }, "pids": { "limit": 20 } }));
+    let container = bundle.create();
+    update(&container, &["--pids-limit", "21"]);
+    assert_eq!((file(&container, "pids.max"), file(&container, "memory.max")), ("21".into(), (64 << 20).to_string()));
+    assert_eq!(container.status(), "created");
+}
+
+fn an_error_changes_nothing() {
+    let container = sleeper();
+    update(&container, &["--pids-limit", "20", "--cpu-share", "512"]);
+    let before = (file(&container, "pids.max"), file(&container, "cpu.weight"));
+    let path = folder().join("resources.json");
+    let wrong = json!({ "pids": { "limit": 30 }, "cpu": { "shares": 1024 }, "unified": { "pids.max": "nonsense" } });
+    fs::write(&path, wrong.to_string()).unwrap();
+    container.call(&["update", "--resources", path.to_str().unwrap()]).output().fails();
+    assert_eq!((file(&container, "pids.max"), file(&container, "cpu.weight")), before);
+}
+
+fn wrong_values_are_refused() {
+    let container = sleeper();
+    for flags in [["--memory", "many"], ["--pids-limit", "x"], ["--cpu-quota", "1.5"], ["--resources", "/not/there"]] {
+        container.call(&[&["update"], &flags[..]].concat()).output().fails();
+    }
+    let path = folder().join("resources.json");
+    fs::write(&path, "{\"pids\": 5}").unwrap();
+    container.call(&["update", "--resources", path.to_str().unwrap()]).output().fails();
+}
+
+fn ignored_flags() {
+    let container = sleeper();
+    update(&container, &["--kernel-memory", "10m", "--kernel-memory-tcp", "10m"]);
+}
+
+fn stopped_and_unknown_containers() {
+    let container = sleeper();
+    container.kill("KILL");
+    container.wait_status("stopped");
+    let said = container.call(&["update", "--pids-limit", "9"]).output().fails();
+    assert!(said.contains("container not running"), "{said}");
+    let said = Call::new(&["update", "--pids-limit", "9", "unknown"]).output().fails();
+    assert!(said.contains("does not exist"), "{said}");
+}
+
+fn device_rules_are_replaced() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.set("/linux/resources", json!({ "devices": [{ "allow": false, "access": "rwm" }] }));
+    let container = bundle.create();
+    container.start();
+    // fuse is none of the devices that every container has.
+    let make = ["exec", "--cap", "CAP_MKNOD", &container.id, "/bin/sh", "-c", "rm -f /tmp/d; mknod /tmp/d c 10 229"];
+    Call::new(&make).output().fails();
+    let path = folder().join("resources.json");
+    let rules =
+        json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm" }]);
+    fs::write(&path, json!({ "devices": rules }).to_string()).unwrap();
+    update(&container, &["--resources", path.to_str().unwrap()]);
+    Call::new(&make).output().ok();
+}

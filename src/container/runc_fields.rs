@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The part of runc's state.json that tools read which look into the file instead of asking `state`: written beside our own fields, and
+//! never read by us. Called by `store`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::state::State;
+use crate::linux::types::Namespaces;
+
+/// A state as it is written.
+#[derive(Serialize)]
+pub struct WithRuncFields<'a> {
+    #[serde(flatten)]
+    state: &'a State,
+    config: Config<'a>,
+    /// By controller; the cgroup2 directory is that of "".
+    cgroup_paths: BTreeMap<String, String>,
+    namespace_paths: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Config<'a> {
+    version: &'a str,
+    rootfs: &'a str,
+    /// The annotations as `key=value`, and the bundle.
+    labels: Vec<String>,
+    cgroups: Cgroups,
+    namespaces: Vec<Namespace>,
+}
+
+#[derive(Serialize)]
+struct Cgroups {
+    path: String,
+}
+
+#[derive(Serialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    path: &'static str,
+}
+
+/// runc's names of the namespaces, with those of /proc/PID/ns.
+const NAMESPACES: [(Namespaces, &str, &str); 8] = [
+    (Namespaces::PID, "NEWPID", "pid"),
+    (Namespaces::NET, "NEWNET", "net"),
+    (Namespaces::MOUNT, "NEWNS", "mnt"),
+    (Namespaces::IPC, "NEWIPC", "ipc"),
+    (Namespaces::UTS, "NEWUTS", "uts"),
+    (Namespaces::USER, "NEWUSER", "user"),
+    (Namespaces::CGROUP, "NEWCGROUP", "cgroup"),
+    (Namespaces::TIME, "NEWTIME", "time"),
+];
+
+impl<'a> WithRuncFields<'a> {
+    /// Adds the fields to a state.
+    pub fn of(state: &'a State) -> WithRuncFields<'a> {
+        let own = Namespaces::from_bits_truncate(state.namespaces);
+        let mut labels: Vec<String> = state.annotations.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        labels.push(format!("bundle={}", state.bundle));
+        let mut cgroup_paths = BTreeMap::new();
+        for dir in state.cgroup.v2.iter().chain(&state.cgroup.v1) {
+            let path = format!("{}{}", dir.mount, dir.path);
+            if dir.controllers.is_empty() {
+                cgroup_paths.insert(String::new(), path);
+            } else {
+                cgroup_paths.extend(dir.controllers.iter().map(|name| (name.clone(), path.clone())));
+            }
+        }
+        let path = state.cgroup.v2.iter().chain(&state.cgroup.v1).next().map(|dir| dir.path.clone()).unwrap_or_default();
+        let namespaces = NAMESPACES.iter().filter(|(kind, ..)| own.contains(*kind));
+        WithRuncFields {
+            state,
+            config: Config {
+                version: &state.oci_version,
+                rootfs: &state.rootfs,
+                labels,
+                cgroups: Cgroups { path },
+                namespaces: namespaces.map(|(_, kind, _)| Namespace { kind, path: "" }).collect(),
+            },
+            cgroup_paths,
+            namespace_paths: NAMESPACES
+                .iter()
+                .map(|(_, name, file)| (*name, format!("/proc/{}/ns/{file}", state.init_process_pid)))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_beside_ours_and_do_not_disturb() {
+        let state = State {
+            id: "x".into(),
+            init_process_pid: 7,
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            annotations: [("k".to_string(), "v".to_string())].into(),
+            namespaces: (Namespaces::PID | Namespaces::MOUNT).bits(),
+            ..State::default()
+        };
+        let text = serde_json::to_vec(&WithRuncFields::of(&state)).unwrap();
+        assert_eq!(serde_json::from_slice::<State>(&text).unwrap(), state);
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(value["config"]["labels"], serde_json::json!(["k=v", "bundle=/b"]));
+        assert_eq!(value["config"]["rootfs"], "/b/rootfs");
+        assert_eq!(value["config"]["namespaces"][0]["type"], "NEWPID");
+        assert_eq!(value["namespace_paths"]["NEWNET"], "/proc/7/ns/net");
+        assert_eq!(value["init_process_pid"], 7);
+    }
+}
