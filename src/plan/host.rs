@@ -51,8 +51,7 @@ impl Host {
         self.euid == 0 && self.initial_user_namespace
     }
 
-    /// A present-day machine with root and all of cgroup2; tests change what they are about.
-    #[cfg(test)]
+    /// A present-day machine with root and all of cgroup2; tests and fuzz targets change what they are about.
     pub fn example() -> Host {
         Host {
             kernel: KernelVersion { major: 6, minor: 12 },

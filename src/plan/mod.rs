@@ -16,6 +16,8 @@ pub mod host;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+#[cfg(test)]
+mod property;
 pub mod request;
 pub mod resctrl;
 pub mod resources;
