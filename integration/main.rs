@@ -17,6 +17,7 @@
 
 mod arguments;
 mod cgroup;
+mod contract;
 mod delegation;
 mod descriptors;
 mod errors;
@@ -63,6 +64,7 @@ const GROUPS: &[Group] = &[
     Group { name: "fields_linux", tests: fields_linux::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
+    Group { name: "contract", tests: contract::TESTS },
 ];
 
 fn main() {
