@@ -12,6 +12,9 @@ use crate::test;
 /// What this file tests.
 pub const TESTS: &[Test] = &[
     test!(net_devices_are_moved).needs(&[IP]).differs(NET_DEVICES),
+    test!(net_device_gets_a_free_name)
+        .needs(&[IP])
+        .differs(&[("runc", "versions before 1.4 do not know the field"), ("crun", "looks for a device of the name with %d")]),
     test!(net_device_of_a_joined_namespace).needs(&[IP]).differs(NET_DEVICES),
     test!(net_device_in_a_user_namespace).needs(&[IP]).differs(NET_DEVICES),
     test!(net_device_that_is_not_there).differs(NET_DEVICES),
@@ -25,6 +28,8 @@ pub const TESTS: &[Test] = &[
     ]),
     test!(resctrl_without_its_filesystem_is_refused)
         .differs(&[("runc", "ignores the field there"), ("crun", "ignores some fields there")]),
+    test!(mount_label_without_selinux_is_told)
+        .differs(&[("runc", "leaves it to the kernel, which refuses the mounts"), ("crun", "says nothing")]),
     test!(every_kind_of_device).needs(&[Need::Capability("CAP_MKNOD", 27)]),
     test!(devices_of_a_user_namespace_are_bound),
     test!(every_propagation_of_the_root).differs(&[("crun", "takes any word")]),
@@ -57,7 +62,16 @@ fn run_with_device(bundle: &Bundle, more: &str) -> String {
 
 /// Permanent global addresses and other attributes are kept, the device is up, and named as asked.
 fn net_devices_are_moved() {
-    for (name, inside) in [(None, "berthA"), (Some("eth7"), "eth7"), (Some("eth%d"), "eth0")] {
+    moved(&[(None, "berthA"), (Some("eth7"), "eth7")]);
+}
+
+/// "The kernel will generate a unique name for the interface" where the name ends in %d.
+fn net_device_gets_a_free_name() {
+    moved(&[(Some("eth%d"), "eth0")]);
+}
+
+fn moved(rows: &[(Option<&str>, &str)]) {
+    for &(name, inside) in rows {
         let mut bundle = Bundle::sh("ip addr");
         bundle.set("/linux/netDevices", json!({ "berthA": name.map_or(json!({}), |name| json!({ "name": name })) }));
         let output = run_with_device(&bundle, "");
@@ -129,6 +143,16 @@ fn resctrl_without_its_filesystem_is_refused() {
         let message = bundle.create_fails().to_lowercase();
         assert!(message.contains("rdt") || message.contains("resctrl"), "{message}");
     }
+}
+
+fn mount_label_without_selinux_is_told() {
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        skip("this host has SELinux");
+    }
+    let mut bundle = Bundle::args(&["/bin/echo", "runs"]);
+    bundle.set("/linux/mountLabel", json!("system_u:object_r:container_file_t:s0"));
+    let output = bundle.run();
+    assert!(output.stdout == "runs\n" && output.stderr.contains("linux.mountLabel"), "{output:?}");
 }
 
 fn every_kind_of_device() {

@@ -92,6 +92,9 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
     let mut planned = Mounts::default();
     attach(context, &path, propagation, &mut planned);
     mounts::plan(context, &mut planned);
+    if context.spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty()) && context.mount_label().is_none() {
+        planned.warnings.push("linux.mountLabel: SELinux is not enabled on this host: the mounts get no label".to_string());
+    }
     problems.append(&mut planned.problems);
     if let Err(mut wrong) = devices::plan(context, &mut planned.steps, &mut planned.warnings) {
         problems.append(&mut wrong);
