@@ -36,6 +36,7 @@ mod rootfs;
 mod rootless;
 mod run;
 mod seccomp;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -57,6 +58,7 @@ const GROUPS: &[Group] = &[
     Group { name: "delegation", tests: delegation::TESTS },
     Group { name: "update", tests: update::TESTS },
     Group { name: "events", tests: events::TESTS },
+    Group { name: "systemd", tests: systemd::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },
     Group { name: "fields_process", tests: fields_process::TESTS },

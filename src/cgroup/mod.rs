@@ -222,7 +222,7 @@ impl Cgroup {
     pub fn restore(&self, values: &[CgroupWrite]) -> Result<()> {
         let mut done = Ok(());
         for value in values {
-            done = done.and(self.apply(std::slice::from_ref(value)));
+            done = done.and(self.update(std::slice::from_ref(value)));
         }
         done
     }

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Containers in units of systemd (`--systemd-cgroup`), which need a systemd to play with: `hack/systemd` has one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::harness::bundle::Container;
+use crate::harness::look::{self, cgroup, eventually};
+use crate::harness::{Bundle, Call, Need, Test, skip};
+use crate::test;
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(container_is_a_scope),
+    test!(default_unit).differs(&[("runc", "its prefix is its own name"), ("crun", "its prefix is its own name")]),
+    test!(limits_are_systemds_too).needs(&[Need::Controller("pids"), Need::Controller("memory")]),
+    test!(lifecycle_without_the_flag),
+    test!(exec_joins_the_scope),
+    test!(foreground_leaves_no_unit),
+    test!(cgroup_namespace_is_the_scope),
+    test!(killed_runtime_leaves_what_can_be_deleted),
+    test!(path_must_name_a_unit),
+    test!(property_by_annotation),
+    test!(forbidden_property_by_annotation)
+        .differs(&[("runc", "lets annotations set any"), ("crun", "lets annotations set any")]),
+];
+
+/// A bundle whose container becomes the scope `bt-ID.scope` of the default slice.
+fn bundle(script: &str) -> Bundle {
+    if std::env::var("BERTH_TEST_SYSTEMD").as_deref() != Ok("system") {
+        skip("needs a systemd to play with: hack/systemd");
+    }
+    let mut bundle = Bundle::sh(script);
+    bundle.set("/linux/cgroupsPath", json!(format!(":bt:{}", bundle.id)));
+    bundle
+}
+
+fn run(bundle: &Bundle, options: &[&str]) -> Call {
+    bundle.save();
+    let mut words = vec!["--systemd-cgroup", "run", "--bundle", bundle.path()];
+    words.extend(options);
+    words.push(&bundle.id);
+    Call::new(&words)
+}
+
+fn run_detached(bundle: &Bundle) -> Container {
+    let guard = bundle.container();
+    bundle.output_of(run(bundle, &["--detach"])).ok();
+    guard
+}
+
+fn unit(bundle: &Bundle) -> String {
+    format!("bt-{}.scope", bundle.id)
+}
+
+/// A property of a unit, as systemctl(1) shows it.
+fn shown(unit: &str, property: &str) -> String {
+    Call::program(&["systemctl", "show", "--value", "-p", property, unit]).output().ok().trim().to_owned()
+}
+
+fn dir(container: &Container) -> PathBuf {
+    look::cgroup2_root().join(cgroup(container.pid()).trim_start_matches('/'))
+}
+
+fn container_is_a_scope() {
+    let bundle = bundle("exec sleep 1000");
+    let container = run_detached(&bundle);
+    let unit = unit(&bundle);
+    assert_eq!(cgroup(container.pid()), format!("/system.slice/{unit}"));
+    assert_eq!((shown(&unit, "ActiveState"), shown(&unit, "Delegate")), ("active".to_owned(), "yes".to_owned()));
+    container.call(&["delete", "--force"]).output().ok();
+    assert_eq!(shown(&unit, "LoadState"), "not-found");
+}
+
+fn default_unit() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.unset("/linux", "cgroupsPath");
+    let container = run_detached(&bundle);
+    assert_eq!(cgroup(container.pid()), format!("/system.slice/berth-{}.scope", bundle.id));
+}
+
+fn limits_are_systemds_too() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.set("/linux/resources/pids/limit", json!(33)).set("/linux/resources/memory/limit", json!(64 << 20));
+    bundle.set("/linux/resources/unified/memory.high", json!((32 << 20).to_string()));
+    let container = run_detached(&bundle);
+    let (dir, unit) = (dir(&container), unit(&bundle));
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+    assert_eq!((read("pids.max"), read("memory.max")), ("33".to_owned(), (64 << 20).to_string()));
+    assert_eq!((shown(&unit, "TasksMax"), shown(&unit, "MemoryHigh")), ("33".to_owned(), (32 << 20).to_string()));
+    Call::program(&["systemctl", "daemon-reload"]).output().ok();
+    assert_eq!((read("pids.max"), read("memory.high")), ("33".to_owned(), (32 << 20).to_string()));
+    Call::new(&["update", "--pids-limit", "44", &bundle.id]).output().ok();
+    assert_eq!((read("pids.max"), shown(&unit, "TasksMax")), ("44".to_owned(), "44".to_owned()));
+}
+
+/// Which driver made the cgroup is remembered, so that later commands need not be told.
+fn lifecycle_without_the_flag() {
+    let bundle = bundle("exec sleep 1000");
+    bundle.save();
+    let container = bundle.container();
+    bundle.output_of(Call::new(&["--systemd-cgroup", "create", "--bundle", bundle.path(), &bundle.id])).ok();
+    assert_eq!(container.status(), "created");
+    container.start();
+    container.call(&["pause"]).output().ok();
+    assert_eq!(container.status(), "paused");
+    container.call(&["resume"]).output().ok();
+    container.kill("KILL");
+    container.wait_status("stopped");
+    container.delete();
+    assert_eq!(shown(&unit(&bundle), "LoadState"), "not-found");
+}
+
+/// As the process sees it from its cgroup namespace, which begins at the scope.
+fn exec_joins_the_scope() {
+    let bundle = bundle("exec sleep 1000");
+    let _container = run_detached(&bundle);
+    assert_eq!(Call::new(&["exec", &bundle.id, "grep", "^0:", "/proc/self/cgroup"]).output().ok(), "0::/\n");
+}
+
+fn foreground_leaves_no_unit() {
+    let bundle = bundle("echo out; exit 3");
+    let output = run(&bundle, &[]).output();
+    assert_eq!((output.code(), output.stdout.as_str()), (3, "out\n"));
+    assert_eq!(shown(&unit(&bundle), "LoadState"), "not-found");
+}
+
+/// The process does not go on before it is where its namespace shall begin.
+fn cgroup_namespace_is_the_scope() {
+    let bundle = bundle("grep ^0: /proc/self/cgroup");
+    assert_eq!(run(&bundle, &[]).output().ok(), "0::/\n");
+}
+
+fn killed_runtime_leaves_what_can_be_deleted() {
+    let mut bundle = bundle("exec sleep 1000");
+    // The hook runs when the unit is there, and waits until its runtime is gone.
+    let wait = "while kill -0 $PPID; do sleep 0.1; done";
+    bundle.set("/hooks/createRuntime", json!([{ "path": "/bin/sh", "args": ["sh", "-c", wait], "env": ["PATH=/usr/bin:/bin"] }]));
+    bundle.save();
+    let running = Call::new(&["--systemd-cgroup", "run", "--bundle", bundle.path(), &bundle.id]).spawn();
+    let unit = unit(&bundle);
+    eventually("the unit is there", || shown(&unit, "ActiveState") == "active");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.finish();
+    Call::new(&["delete", "--force", &bundle.id]).output().ok();
+    assert_eq!(shown(&unit, "LoadState"), "not-found");
+}
+
+fn path_must_name_a_unit() {
+    let mut bundle = bundle("exec sleep 1000");
+    for path in ["/a/b", "a:b", "a:b:c:d", "a/b.slice:p:n"] {
+        bundle.set("/linux/cgroupsPath", json!(path));
+        run(&bundle, &[]).output().fails();
+    }
+}
+
+fn property_by_annotation() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.set("/annotations/org.systemd.property.TimeoutStopUSec", json!("uint64 8000000"));
+    let _container = run_detached(&bundle);
+    assert_eq!(shown(&unit(&bundle), "TimeoutStopUSec"), "8s");
+}
+
+fn forbidden_property_by_annotation() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.set("/annotations/org.systemd.property.FailureAction", json!("'reboot-force'"));
+    let said = run(&bundle, &[]).output().fails();
+    assert!(said.contains("FailureAction"), "{said}");
+    assert_eq!(shown(&unit(&bundle), "LoadState"), "not-found");
+}
