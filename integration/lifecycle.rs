@@ -44,12 +44,31 @@ pub const TESTS: &[Test] = &[
     test!(list_as_ids_and_table).differs(&[("crun", "heads the columns NAME and BUNDLE PATH")]),
     test!(root_directory_as_state_root_is_refused),
     test!(works_without_environment),
+    test!(a_hook_that_never_ends_gives_way_to_force).differs(&[
+        ("runc", "leaves the command that makes the container, and its hook"),
+        ("crun", "leaves the command that makes the container, and its hook"),
+    ]),
     test!(twenty_lives_at_once),
     test!(killed_in_the_middle_of_create).seconds(120).differs(&[
         ("runc", "makes the cgroup before it has written down that there is a container"),
         ("crun", "makes the cgroup before it has written down that there is a container"),
     ]),
 ];
+
+fn a_hook_that_never_ends_gives_way_to_force() {
+    let mut bundle = Bundle::sh("true");
+    bundle.set("/hooks", json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}));
+    bundle.save();
+    let mut making = bundle.create_call(&[]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
+    let container = bundle.container();
+    eventually("it is being made", || {
+        let seen = container.call(&["state"]).output();
+        seen.code() == 0 && seen.ok().contains("creating")
+    });
+    container.call(&["delete", "--force"]).output().ok();
+    assert!(!making.wait().unwrap().success());
+    container.call(&["state"]).output().fails();
+}
 
 fn create_stops_before_the_program() {
     let bundle = Bundle::sh("touch /ran; sleep 1000");

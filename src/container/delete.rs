@@ -48,10 +48,17 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         }
         _ => {}
     }
-    let poststop = if state.poststop { saved_hooks(&entry)? } else { Vec::new() };
+    let (poststop, mut warnings) = match state.poststop.then(|| saved_hooks(&entry)) {
+        None => (Vec::new(), Vec::new()),
+        Some(Ok(hooks)) => (hooks, Vec::new()),
+        // What cannot be read any more must not keep the container for ever.
+        Some(Err(error)) if force => (Vec::new(), vec![format!("the poststop hooks cannot be run: {error}")]),
+        Some(Err(error)) => return Err(error.hint("`delete --force` removes the container without its poststop hooks")),
+    };
     destroy(&state)?;
     store.remove(&entry)?;
-    Ok(run_poststop(&poststop, &state))
+    warnings.extend(run_poststop(&poststop, &state));
+    Ok(warnings)
 }
 
 /// Waits for the lock: a create that goes on, a start that waits for its hooks. With force its maker is not waited for for ever.
@@ -65,6 +72,7 @@ fn hold(entry: &Entry, force: bool) -> Result<()> {
         if let (true, Ok(state)) = (force, entry.load()) {
             // Its program must not keep us waiting, whatever the other command waits for.
             kill_everything(&state)?;
+            kill_maker(&state)?;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -73,6 +81,10 @@ fn hold(entry: &Entry, force: bool) -> Result<()> {
 
 /// Kills what runs and removes what was made, the state directory excepted.
 pub fn destroy(state: &State) -> Result<()> {
+    // Nothing of it outlives a reboot: a cgroup of this name is somebody else's.
+    if state.is_of_another_boot() {
+        return Ok(());
+    }
     kill_everything(state)?;
     if let Some(pidfd) = init_process::open(state)? {
         let gone =
@@ -92,6 +104,18 @@ pub fn destroy(state: &State) -> Result<()> {
     }
     Cgroup::reopen(&state.cgroup)?.remove(DEATH)?;
     state.resctrl.as_ref().map_or(Ok(()), rdt::remove)
+}
+
+/// Ends the command that is still making the container: a hook of it may never end. What it has made a process of ends with it.
+fn kill_maker(state: &State) -> Result<()> {
+    let maker = State { init_process_pid: state.creator_pid, init_process_start: state.creator_start, ..state.clone() };
+    match init_process::open(&maker)? {
+        Some(pidfd) if state.creating => match pid::send_signal(&pidfd, libc::SIGKILL) {
+            Err(error) if error.errno != Errno::ESRCH => Err(error).told(|| format!("cannot kill the maker of {}", state.id)),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 fn kill_everything(state: &State) -> Result<()> {
@@ -134,6 +158,10 @@ pub fn finish(store: &Store, id: &Id, state: &State, poststop: &[Hook]) -> Resul
         other => other?,
     };
     entry.lock()?;
+    // Or deleted, and made another by this name, which is not ours to end.
+    if !entry.load().is_ok_and(|now| now.is_same_container(state)) {
+        return Ok(Vec::new());
+    }
     destroy(state)?;
     store.remove(&entry)?;
     Ok(run_poststop(poststop, state))

@@ -43,9 +43,10 @@ fn signal_all(state: &State, signal: i32) -> Result<bool> {
     if signal == libc::SIGKILL {
         cgroup.kill()?;
     } else {
-        for pid in &pids {
-            // It may have ended since; then there is nothing to signal.
-            let Ok(pidfd) = pid::pidfd_open(*pid) else { continue };
+        // A process may have ended since, and its number be a stranger's: what is held is ours only if the cgroup still lists it.
+        let held: Vec<_> = pids.iter().filter_map(|pid| Some((*pid, pid::pidfd_open(*pid).ok()?))).collect();
+        let still = cgroup.pids()?;
+        for (pid, pidfd) in held.into_iter().filter(|(pid, _)| still.contains(pid)) {
             match pid::send_signal(&pidfd, signal) {
                 Err(error) if error.errno != Errno::ESRCH => {
                     return Err(error).told(|| format!("cannot send signal {signal} to process {pid} of {}", state.id));

@@ -115,7 +115,7 @@ pub struct Signs {
     pub alive: bool,
     /// Its maker lives.
     pub creator_alive: bool,
-    /// The start gate is there.
+    /// A process waits at the start gate.
     pub gate: bool,
     /// Its cgroup is frozen.
     pub frozen: bool,
@@ -176,6 +176,17 @@ impl Shown {
 }
 
 impl State {
+    /// Whether both tell of the same container, and not of two that had one id one after the other.
+    pub fn is_same_container(&self, other: &State) -> bool {
+        let who = |state: &State| (state.creator_pid, state.creator_start, state.boot_id.clone(), state.created.clone());
+        who(self) == who(other)
+    }
+
+    /// Whether the machine has been started again since; not where the state does not say of which boot it is.
+    pub fn is_of_another_boot(&self) -> bool {
+        !self.boot_id.is_empty() && crate::linux::proc::boot_id().is_ok_and(|now| now != self.boot_id)
+    }
+
     /// The state as hooks get it: in this status, with this pid.
     pub fn for_hooks(&self, status: Status) -> HookState {
         HookState {
@@ -205,6 +216,16 @@ mod tests {
         assert_eq!(status(&made, signs(false, true, true)), Status::Stopped);
         assert_eq!(status(&making, signs(true, false, false)), Status::Stopped);
         assert_eq!(status(&making, Signs { creator_alive: true, ..signs(false, false, false) }), Status::Creating);
+    }
+
+    #[test]
+    fn a_container_is_known_from_another_of_its_name_and_from_another_boot() {
+        let first = State { creator_pid: 7, boot_id: crate::linux::proc::boot_id().unwrap(), ..State::default() };
+        let later = State { init_process_pid: 8, creating: true, ..first.clone() };
+        assert!(first.is_same_container(&later));
+        assert!(!first.is_same_container(&State { creator_start: 1, ..first.clone() }));
+        assert!(!first.is_of_another_boot() && !State::default().is_of_another_boot());
+        assert!(State { boot_id: "0".into(), ..first }.is_of_another_boot());
     }
 
     #[test]

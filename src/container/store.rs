@@ -12,9 +12,8 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{fd, proc};
 use crate::plan::Id;
+use crate::process::gate;
 
-/// The start gate's name in a container's directory.
-pub const GATE: &str = "exec.fifo";
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
 const STATE_MAX: usize = 16 << 20;
 
@@ -194,7 +193,7 @@ impl Entry {
         Signs {
             alive: lives(state.init_process_pid, state.init_process_start, &state.boot_id),
             creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
-            gate: fd::statat(&self.dir, GATE).is_ok(),
+            gate: gate::is_waited_at(&self.dir),
             frozen: !state.creating && Cgroup::reopen(&state.cgroup).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
         }
     }

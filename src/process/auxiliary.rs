@@ -120,6 +120,8 @@ fn become_program(
 ) -> CallError {
     let done = || {
         cred::new_process_group()?;
+        // Whoever runs it may be killed, and nobody would wait for it, or know of it, any more.
+        pid::set_parent_death_signal(libc::SIGKILL)?;
         signal::reset()?;
         for (number, stream) in streams.into_iter().enumerate() {
             fd::dup_onto(stream, number as i32)?;

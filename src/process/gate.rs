@@ -38,6 +38,13 @@ pub fn make(directory: impl AsFd) -> Result<Gate> {
     Ok(Gate { fifo, errors })
 }
 
+/// Whether a process waits at the gate, or is on its way from there to its program. The file alone does not say so: a `start` that was
+/// killed may have left it.
+pub fn is_waited_at(directory: impl AsFd) -> bool {
+    // ENXIO: nobody has it open for reading.
+    fd::openat(directory, FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK, 0).is_ok()
+}
+
 /// Removes the gate, as far as it is there.
 pub fn remove(directory: impl AsFd) -> Result<()> {
     // The FIFO last: as long as it is there, the container counts as created.
@@ -172,7 +179,10 @@ mod tests {
                 }
             });
             assert!(!pid::wait_readable(&reader, Some(Duration::from_millis(50))).unwrap(), "it did not wait");
+            assert!(is_waited_at(&directory));
             assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::Executed);
+            // As it is when `start` is killed here.
+            assert!(!is_waited_at(&directory), "the file alone counts");
             assert!(pid::wait_readable(&reader, SOON).unwrap() || pid::wait_exited(&process, SOON).unwrap());
             assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
             pid::send_signal(&process, libc::SIGKILL).unwrap();
