@@ -17,8 +17,8 @@ pub fn features() -> Features {
         cgroup: CgroupFeatures {
             v1: Some(true),
             v2: Some(true),
-            systemd: Some(false),
-            systemd_user: Some(false),
+            systemd: Some(true),
+            systemd_user: Some(true),
             rdma: Some(true),
         },
         seccomp_archs: Arch::ALL.iter().map(|arch| arch.oci_name().to_string()).collect(),
@@ -34,6 +34,6 @@ pub fn features() -> Features {
             ("io.github.berth.commit".to_string(), option_env!("BERTH_COMMIT").unwrap_or("unknown").to_string()),
         ]
         .into(),
-        unsafe_annotations: Vec::new(),
+        unsafe_annotations: owned(vec!["org.systemd.property.", "run.oci.delegate-cgroup"]),
     })
 }
