@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{call, fd, proc};
-use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedUnit, Tree};
+use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedDir, SavedUnit, Tree};
 use path::{Dir, is_gone};
 pub use v1::hierarchies as v1_hierarchies;
 
@@ -48,12 +48,14 @@ pub struct Cgroup {
 /// Refuses a plan whose cgroup is in use already. To be called before the plan is saved: what is saved gets killed and removed when
 /// making the container fails, and that must never happen to somebody else's processes.
 pub fn check(plan: &CgroupPlan) -> Result<()> {
-    if let Some(saved) = &plan.saved.v2
+    // Mostly there is nothing, and one look by path is enough to know. What is there is opened as everything is.
+    let is_there = |saved: &&SavedDir| fd::exists(format!("{}{}", saved.mount, saved.path));
+    if let Some(saved) = plan.saved.v2.as_ref().filter(is_there)
         && let Some(dir) = path::open_saved(saved, Tree::V2)?
     {
         v2::refuse_used(&dir)?;
     }
-    for saved in &plan.saved.v1 {
+    for saved in plan.saved.v1.iter().filter(is_there) {
         if let Some(dir) = path::open_saved(saved, Tree::V1)? {
             let pids = v1::pids(&dir)?;
             if !pids.is_empty() {

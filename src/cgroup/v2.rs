@@ -21,17 +21,29 @@ const THREADED: &[&str] = &["cpu", "cpuset", "perf_event", "pids"];
 pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut Undo) -> Result<Dir> {
     let (above, name) = path::split(&saved.path)?;
     let root = Hierarchy::open(&saved.mount, Tree::V2)?;
-    let parent = match root.dir(above) {
-        Ok(dir) if passes_on(&dir)?.iter().filter(|have| wanted.contains(have)).count() == wanted.len() => dir,
-        Ok(_) => descend(&root, above, required, wanted, undo)?,
-        Err(error) if error.errno == Errno::ENOENT => descend(&root, above, required, wanted, undo)?,
-        Err(error) => return Err(error).told(|| format!("cannot open the cgroup {}{above}", saved.mount)),
+    let existing = match root.dir(above) {
+        Err(error) if error.errno == Errno::ENOENT => None,
+        other => Some(other.told(|| format!("cannot open the cgroup {}{above}", saved.mount))?),
+    };
+    let ready = match existing {
+        Some(dir) => {
+            Some(passes_on(&dir)?).filter(|passed| wanted.iter().all(|name| passed.contains(name))).map(|passed| (dir, passed))
+        }
+        None => None,
+    };
+    let (parent, passed) = match ready {
+        Some(ready) => ready,
+        None => {
+            let dir = descend(&root, above, required, wanted, undo)?;
+            let passed = passes_on(&dir)?;
+            (dir, passed)
+        }
     };
     let (dir, made) = make_child(&parent, name, undo)?;
     if !made {
         refuse_used(&dir)?;
     }
-    if passes_on(&parent)?.iter().all(|controller| THREADED.contains(&controller.as_str())) {
+    if passed.iter().all(|controller| THREADED.contains(&controller.as_str())) {
         refuse_threaded(&dir)?;
     }
     Ok(dir)

@@ -45,6 +45,11 @@ fn open_path_with(path: &OsStr, flags: OFlag) -> Result<OwnedFd> {
         .call(|| format!("openat(AT_FDCWD, {}, {})", text(path), super::names_of(&flags)))
 }
 
+/// access(2): whether there is something at a path of the host. Also when that cannot be told.
+pub fn exists(path: impl AsRef<OsStr>) -> bool {
+    nix::unistd::access(path.as_ref(), nix::unistd::AccessFlags::F_OK) != Err(Errno::ENOENT)
+}
+
 /// openat(2), never following a symbolic link at `leaf` (O_NOFOLLOW|O_CLOEXEC are added).
 pub fn openat(dir: impl AsFd, leaf: impl AsRef<OsStr>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
     let leaf = leaf.as_ref();

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
-    Entry, entries, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
+    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
     readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
 };
 pub use file::{
