@@ -125,7 +125,9 @@ fn table(mut words: Vec<String>) -> std::process::ExitCode {
     println!("{}", row::Counts::HEAD);
     let (mut sum, mut running): (row::Counts, Vec<Child>) = Default::default();
     loop {
-        while let (true, Some((operation, strike))) = (running.len() < jobs, rows.next()) {
+        while running.len() < jobs
+            && let Some((operation, strike)) = rows.next()
+        {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["row", operation, &strike.name(), &sample.to_string()]).stdout(Stdio::piped());
             running.push(command.spawn().unwrap());

@@ -174,7 +174,8 @@ impl Row {
         counts.points = points.len();
         let every = (points.len() / sample.max(1)).max(1);
         for at in points.into_iter().step_by(every) {
-            let found = self.point(at, &mut counts);
+            // How often a process waits differs from run to run: the last of its calls are not there each time.
+            let found = (0..3).find_map(|_| self.point(at, &mut counts));
             match found {
                 None => counts.skipped += 1,
                 Some(wrong) if wrong.is_empty() => counts.passed += 1,
@@ -183,6 +184,10 @@ impl Row {
                     println!("FAIL {}/{} at {}.{}: {}", self.operation.name, self.strike.name(), at.0, at.1, wrong.join("; "));
                 }
             }
+        }
+        if counts.skipped > 0 {
+            let row = format!("{}/{}", self.operation.name, self.strike.name());
+            println!("skip {row}: {} points that some runs have were not met in three tries", counts.skipped);
         }
         counts
     }

@@ -39,13 +39,15 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     }
     let signals = if foreground { Some(Signals::take()?) } else { None };
     let store = Store::create(&request.root)?;
+    // What the journal says of its maker, before there is anything to take back.
+    let (own, boot) = (start_time(pid::getpid())?, proc::boot_id().told(|| "cannot read the boot id".to_string())?);
     let entry = store.take(&request.id)?;
     // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
     if let Err(error) = cgroup::check(&plan.cgroup) {
         store.remove(&entry)?;
         return Err(error);
     }
-    let mut making = Making::new(request, host, bundle, plan, entry, warn)?;
+    let mut making = Making::new(request, host, bundle, plan, entry, warn, (own, boot));
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
         if let Err(error) = making.carry_out(step) {
@@ -94,8 +96,8 @@ impl<'a> Making<'a> {
         plan: &'a Plan,
         entry: Entry,
         warn: Warn<'a>,
-    ) -> Result<Making<'a>> {
-        let own = start_time(pid::getpid())?;
+        (own, boot_id): (u64, String),
+    ) -> Making<'a> {
         let state = State {
             version: VERSION,
             id: request.id.to_string(),
@@ -103,7 +105,7 @@ impl<'a> Making<'a> {
             creating: true,
             creator_pid: pid::getpid(),
             creator_start: own,
-            boot_id: proc::boot_id().told(|| "cannot read the boot id".to_string())?,
+            boot_id,
             created: time::now().rfc3339(),
             bundle: request.bundle.clone(),
             rootfs: bundle.rootfs.clone(),
@@ -122,7 +124,7 @@ impl<'a> Making<'a> {
         let poststop = plan.hooks.poststop.clone();
         let context = InitContext::default();
         let (network, devices) = (None, Vec::new());
-        Ok(Making {
+        Making {
             request,
             plan,
             bundle,
@@ -137,7 +139,7 @@ impl<'a> Making<'a> {
             warn,
             network,
             devices,
-        })
+        }
     }
 
     /// One step of the runtime.
@@ -347,7 +349,7 @@ pub(super) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let told = || format!("cannot write the pid file {path}");
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = fd::open_dir_path(if dir.is_empty() { "/" } else { dir }).told(told)?;
-    fd::write_file_atomic(&dir, name, pid.to_string().as_bytes(), 0o644).told(told)
+    fd::publish_file(&dir, name, pid.to_string().as_bytes(), 0o644).told(told)
 }
 
 /// When a process started, in clock ticks since boot.

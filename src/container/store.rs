@@ -66,9 +66,16 @@ impl Store {
             }
             Err(error) => return Err(Error::from(error).doing(format!("cannot make the state directory {}/{id}", self.path))),
         }
+        self.hold_taken(id).inspect_err(|_| {
+            // Still empty: nothing of a create that fails may keep its id in use. Where it has an owner by now it is not, or is gone.
+            let _ = fd::rmdirat(&self.root, id.as_str());
+        })
+    }
+
+    /// Nobody else knows the directory yet, but a delete may be quick.
+    fn hold_taken(&self, id: &Id) -> Result<Entry> {
         let entry = self.entry(id)?;
-        // Nobody else knows the directory yet, but a delete may be quick.
-        if !fd::flock(&entry.dir, true, false).unwrap_or(false) {
+        if !entry.try_lock()? {
             return Err(Error::new(Kind::State, format!("the container {id} is being deleted while it is made")));
         }
         Ok(entry)

@@ -65,7 +65,7 @@ pub enum Cloned {
 
 /// clone3(2), Linux 5.3: a copy of this process in new namespaces, which sends SIGCHLD when it ends.
 pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
-    debug_assert!(cfg!(test) || threads() == Some(1), "clone3 in a process of several threads");
+    debug_assert!(cfg!(test) || threads().is_none_or(|threads| threads == 1), "clone3 in a process of several threads");
     let mut pidfd: RawFd = -1;
     let mut raw = RawCloneArgs {
         flags: CLONE_PIDFD | args.namespaces.bits(),
@@ -108,7 +108,8 @@ fn render_clone(raw: &RawCloneArgs, args: &CloneArgs<'_>) -> String {
 
 /// How many threads this process has, from /proc/self/task, where that can be read.
 fn threads() -> Option<usize> {
-    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+    let names: std::io::Result<Vec<_>> = std::fs::read_dir("/proc/self/task").ok()?.collect();
+    names.ok().map(|names| names.len())
 }
 
 /// Each kind of namespace, its flag's name, and its file under /proc/PID/ns.

@@ -91,18 +91,20 @@ impl Program<'_> {
         let env = self.env.map_or_else(|| Ok(own_environment()), strings)?;
         let ((input, feed), (stdout, output), (stderr, errors)) = (fd::pipe()?, fd::pipe()?, fd::pipe()?);
         let (report, reporter) = fd::pipe()?;
+        // Before there is a process: whatever fails here leaves none behind.
+        for pipe in [&feed, &stdout, &stderr] {
+            fd::set_nonblocking(pipe, true)?;
+        }
+        let parent = pid::getpid();
         match clone3(&CloneArgs { clear_handlers: true, ..CloneArgs::default() })? {
             Cloned::Child => {
                 let streams = [&input, &output, &errors];
-                let errno = become_program(streams, self.directory, &path, &args, &env).errno;
+                let errno = become_program(parent, streams, self.directory, &path, &args, &env).errno;
                 // The pipe is empty and nobody else writes to it: this cannot block; where it fails, our status tells that we failed.
                 let _ = fd::write_all(&reporter, &(errno as i32).to_le_bytes());
                 exit_now(127)
             }
             Cloned::Parent { pid, pidfd } => {
-                for pipe in [&feed, &stdout, &stderr] {
-                    fd::set_nonblocking(pipe, true)?;
-                }
                 let (stdout, stderr) = (Tail::new(stdout), Tail::new(stderr));
                 Ok(Running { pid, pidfd, feed: Some(feed), stdout, stderr, report })
             }
@@ -111,7 +113,10 @@ impl Program<'_> {
 }
 
 /// In the new process: never returns when it can execute the program.
+///
+/// It dies with us, whose work it does: nobody else knows of it, neither to wait for it nor to end it. What it leaves running lives on.
 fn become_program(
+    parent: i32,
     streams: [&OwnedFd; 3],
     directory: Option<&str>,
     path: &CString,
@@ -119,6 +124,10 @@ fn become_program(
     env: &[CString],
 ) -> CallError {
     let done = || {
+        pid::set_parent_death_signal(libc::SIGKILL)?;
+        if pid::getppid() != parent {
+            return Err(CallError::new("getppid(): the runtime has been killed", Errno::ESRCH));
+        }
         cred::new_process_group()?;
         // Whoever runs it may be killed, and nobody would wait for it, or know of it, any more.
         pid::set_parent_death_signal(libc::SIGKILL)?;

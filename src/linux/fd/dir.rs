@@ -145,6 +145,14 @@ pub fn mkfifoat(dir: impl AsFd, leaf: impl AsRef<OsStr>, mode: u32) -> Result<()
     mknodat(dir, leaf, NodeKind::Fifo, DeviceNumber { major: 0, minor: 0 }, mode)
 }
 
+/// openat(2), O_TMPFILE: a new file of this directory that has no name, for writing; [`link_fd`] gives it one. EOPNOTSUPP and EISDIR come
+/// from filesystems that have no such files.
+pub fn nameless(dir: impl AsFd, mode: u32) -> Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    retry(|| nix::fcntl::openat(dir.as_fd(), ".", flags, Mode::from_bits_truncate(mode)))
+        .call(|| format!("openat({}, \".\", {}, 0{mode:o})", call::fd(dir.as_fd()), super::names_of(&flags)))
+}
+
 /// linkat(2) of an O_TMPFILE or other open file to a new name, through /proc/self/fd (AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH).
 pub fn link_fd(file: impl AsFd, dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<()> {
     use std::os::fd::AsRawFd;

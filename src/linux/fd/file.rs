@@ -124,6 +124,29 @@ pub fn write_file_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], m
     done
 }
 
+/// Makes the file `leaf` of a directory, in place of one that is there: readers see the old file, none, or all of the new one, which has
+/// exactly `mode`. Unlike [`write_file_atomic`] it has no name before it is complete, so that a kill at any moment leaves no other file:
+/// for directories that are not ours. Where the filesystem cannot do that (NFS, FUSE), or /proc is missing, it is done that way.
+pub fn publish_file(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: u32) -> Result<()> {
+    let leaf = leaf.as_ref();
+    let Ok(fd) = dir::nameless(at.as_fd(), 0o600) else {
+        return write_file_atomic(at, leaf, bytes, mode);
+    };
+    super::fchmod(&fd, mode)?;
+    write_all(&fd, bytes)?;
+    let linked = match dir::link_fd(&fd, at.as_fd(), leaf) {
+        Err(error) if error.errno == Errno::EEXIST => {
+            dir::unlinkat(at.as_fd(), leaf)?;
+            dir::link_fd(&fd, at.as_fd(), leaf)
+        }
+        other => other,
+    };
+    match linked {
+        Err(error) if [Errno::ENOENT, Errno::EOPNOTSUPP].contains(&error.errno) => write_file_atomic(at, leaf, bytes, mode),
+        other => other,
+    }
+}
+
 /// A new file that only its owner can read, in place of one that a killed process of the same number may have left.
 fn open_fresh(at: std::os::fd::BorrowedFd<'_>, leaf: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;

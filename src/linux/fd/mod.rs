@@ -19,8 +19,8 @@ pub use dir::{
     readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
 };
 pub use file::{
-    copy_contents, read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at, write_file_atomic,
-    write_once,
+    copy_contents, publish_file, read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at,
+    write_file_atomic, write_once,
 };
 pub use nix::fcntl::{OFlag, ResolveFlag};
 pub use root::{Root, openat2};

@@ -156,6 +156,19 @@ fn replaces_atomically() {
 }
 
 #[test]
+fn publishes_a_file() {
+    let scratch = Scratch::new();
+    let dir = scratch.dir();
+    publish_file(&dir, "pid", b"12", 0o644).unwrap();
+    publish_file(&dir, "pid", b"3", 0o600).unwrap();
+    assert_eq!(read_at(&dir, "pid", 100).unwrap(), b"3");
+    assert_eq!(statat(&dir, "pid").unwrap().mode & 0o7777, 0o600);
+    mkdirat(&dir, "sub", 0o700).unwrap();
+    assert!(publish_file(&dir, "sub", b"no", 0o600).is_err());
+    assert_eq!(names(&dir).unwrap().len(), 2);
+}
+
+#[test]
 fn writes_once() {
     let scratch = Scratch::new();
     let dir = scratch.dir();
