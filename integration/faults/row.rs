@@ -350,6 +350,11 @@ impl Row {
                 }
                 None => sleep(Duration::from_micros(500)),
             }
+            // The first process of a pid namespace ends when all others there have been reaped: those left to us are ours to reap.
+            if started.elapsed() > Duration::from_millis(20) {
+                let orphans = children().into_iter().filter(|pid| *pid != child.id() as i32);
+                orphans.for_each(|pid| _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)));
+            }
         }
     }
 
@@ -438,6 +443,10 @@ fn reap() -> Vec<i32> {
             _ => {}
         }
     }
+    children()
+}
+
+fn children() -> Vec<i32> {
     let text = fs::read_to_string("/proc/thread-self/children").unwrap();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
