@@ -130,8 +130,9 @@ impl Init<'_> {
         if self.bound {
             self.outlive_runtime()?;
             // It may have died at this moment, with no signal to us any more.
-            if self.channel.as_ref().is_some_and(|channel| channel.closed().unwrap_or(true)) {
-                clone::exit_now(1);
+            match &self.channel {
+                Some(channel) if channel.closed().told(|| "cannot see whether the runtime lives".into())? => clone::exit_now(1),
+                _ => {}
             }
         }
         signal::reset().told(|| "cannot reset the signals".into())?;
