@@ -29,9 +29,8 @@ pub struct Bundle {
 /// Reads and checks the configuration of a bundle.
 pub fn read(bundle: &str) -> Result<Bundle> {
     let told = || format!("cannot open the bundle {bundle}");
-    let dir =
-        fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
-    let file = match fd::openat(&dir, "config.json", OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0) {
+    fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
+    let file = match fd::open(format!("{bundle}/config.json"), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
         Ok(file) => file,
         Err(error) if error.errno == Errno::ENOENT => {
             return Err(Error::new(Kind::Config, "JSON specification file config.json not found")
