@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use serde_json::{Value, json};
 
 use crate::harness::look::status_field;
-use crate::harness::{Bundle, Need, Test};
+use crate::harness::{Bundle, Call, Need, Test};
 use crate::test;
 
 /// This file's tests.
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     test!(rlimits),
     test!(rlimits_are_not_raised_by_themselves),
     test!(raised_rlimit).needs(&[Need::SYS_RESOURCE]),
+    test!(raised_rlimit_in_a_user_namespace).needs(&[Need::SYS_RESOURCE]),
     test!(oom_score_adj),
     test!(oom_score_adj_below_the_callers).needs(&[Need::SYS_RESOURCE]),
     test!(hostname_and_domainname),
@@ -267,6 +268,20 @@ fn raised_rlimit() {
     let prefix = ["sh", "-c", "ulimit -n 300; exec \"$@\"", "sh"];
     let limits = bundle.run_through(&prefix, &[]).output().ok();
     assert_eq!(limit(&limits, "Max open files"), ["900", "1000"]);
+}
+
+/// As Podman asks for it: in a user namespace the container's process itself has no right to raise a limit.
+fn raised_rlimit_in_a_user_namespace() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "100"]);
+    bundle.user_namespace(&[(0, 100_000, 1000)]);
+    bundle.set("/process/rlimits", json!([{ "type": "RLIMIT_NOFILE", "soft": 900, "hard": 1000 }]));
+    let prefix = ["sh", "-c", "ulimit -n 300; exec \"$@\"", "sh"];
+    bundle.output_of(bundle.run_through(&prefix, &["--detach"])).ok();
+    let container = bundle.container();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", container.pid())).unwrap();
+    assert_eq!(limit(&limits, "Max open files"), ["900", "1000"]);
+    let limits = Call::through(&prefix, &["exec", &container.id, "/bin/cat", "/proc/self/limits"]).output().ok();
+    assert_eq!(limit(&limits, "Max open files"), ["900", "1000"], "exec");
 }
 
 fn oom_score_adj() {

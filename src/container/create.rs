@@ -51,7 +51,6 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
         if let Err(error) = making.carry_out(step) {
-            let error = making.explain(error);
             return Err(making.undo(&store, error.of_step(number, total, &step.at)));
         }
     }
@@ -314,15 +313,6 @@ impl Making<'_> {
     fn send_pidfd(&mut self, path: &str) -> Result<()> {
         let socket = connect(path, "pidfd socket")?;
         socket::send(&socket, b"standard", &[self.spawned()?.pidfd()]).told(|| format!("cannot send the pidfd to {path}"))
-    }
-
-    /// A process that was killed for memory could not say so itself; its cgroup can, while it is there.
-    fn explain(&self, error: Error) -> Error {
-        let kills = self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
-        if error.kind != Kind::Peer || kills == 0 {
-            return error;
-        }
-        error.hint("the container's process was OOM-killed: memory limit too low? See linux.resources.memory.limit")
     }
 
     /// Undoes what was made; `error` stays what is told.

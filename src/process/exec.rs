@@ -11,9 +11,11 @@ use crate::error::{Result, Told};
 use crate::hooks::HookState;
 use crate::linux::clone::{CloneArgs, setns};
 use crate::linux::cred;
+use crate::linux::types::Namespaces;
 use crate::plan::Hooks;
 use crate::plan::exec::ExecPlan;
 use crate::process::init::{self, InitContext, Work};
+use crate::process::limits;
 use crate::process::spawn::Spawned;
 
 /// Makes the process. `first` is a pidfd of the container's first process, `context` holds its sockets and `cgroup` is where it starts.
@@ -26,6 +28,8 @@ pub fn join(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Spawned> {
     init::last::check_inherited(plan.exec.inherited_fds)?;
+    let entered = plan.enter_before_clone | plan.enter_after_clone;
+    let _lent = entered.contains(Namespaces::USER).then(|| limits::lend(&plan.child));
     cred::set_dumpable(false).told(|| "cannot hide the process from the container".into())?;
     if !plan.enter_before_clone.is_empty() {
         setns(&first, plan.enter_before_clone).told(|| "cannot enter the container's pid namespace".into())?;

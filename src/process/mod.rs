@@ -8,6 +8,7 @@
 //! | [`spawn`]     | the runtime's    | makes the process, talks to it, is rid of it when anything fails          |
 //! | [`idmap`]     | the runtime's    | maps the ids of its user namespace                                        |
 //! | [`exec`]      | the runtime's    | makes one more process in a container that runs                           |
+//! | [`limits`]    | the runtime's    | lends it resource limits that it could not raise itself                   |
 //! | [`init`]      | the container's  | carries out `plan.child`, from clone3(2) to execve(2)                     |
 //! | [`forward`]   | the runtime's    | stays in the foreground: signals, terminal, exit status                   |
 //! | [`terminal`]  | the runtime's    | joins the caller's terminal and the container's                           |
@@ -19,6 +20,7 @@ pub mod forward;
 pub mod gate;
 pub mod idmap;
 pub mod init;
+pub mod limits;
 pub mod spawn;
 pub mod sync;
 pub mod terminal;

@@ -15,12 +15,12 @@ use crate::hooks::HookState;
 use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
-use crate::linux::types::Errno;
+use crate::linux::types::{Errno, Namespaces};
 use crate::linux::{cred, signal, socket};
 use crate::plan::{Join, Plan, Shape, Spawn};
-use crate::process::idmap;
 use crate::process::init::{self, InitContext, Work, namespaces};
 use crate::process::sync::{Channel, ToChild, ToParent};
+use crate::process::{idmap, limits};
 
 /// How long a process that was killed, or says that it failed, may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -47,6 +47,7 @@ impl Spawned {
         init::last::check_inherited(plan.exec.inherited_fds)?;
         let work = Work { steps: &plan.child, hooks: &plan.hooks, exec: &plan.exec, state };
         let args = CloneArgs { into_cgroup: cgroup, ..CloneArgs::default() };
+        let _lent = plan.namespaces.contains(Namespaces::USER).then(|| limits::lend(&plan.child));
         let mut spawned = match &plan.spawn.shape {
             Shape::OneClone => {
                 let args = CloneArgs { namespaces: plan.spawn.create, ..args };
