@@ -77,12 +77,18 @@ daemon() {
 }
 daemon_pid() { cat "/run/$1.daemon"; }
 
-# stop_daemons: ends them and removes the cgroups that they made, so that hack/native finds none and says nothing.
-stop_daemons() {
-    local file
-    for file in /run/*.daemon; do kill "$(cat "$file")" 2>/dev/null || true; done
+# stop_all: ends whatever still runs and removes the cgroups that clients made, so that hack/native finds none to speak of.
+stop_all() {
+    local group
+    for group in /sys/fs/cgroup/*/; do
+        case $group in
+            */command/ | */init.scope/) ;; # our own, and in the virtual machine its first process's
+            *) echo 1 >"$group/cgroup.kill" 2>/dev/null || true ;;
+        esac
+    done
     wait
-    find /sys/fs/cgroup -depth -mindepth 1 -type d ! -name command -exec rmdir {} + 2>/dev/null || true
+    sleep 0.1
+    find /sys/fs/cgroup -depth -mindepth 1 -type d ! -name command ! -name init.scope -exec rmdir {} + 2>/dev/null || true
 }
 
 # run_checks ARGUMENT…: the driver's own arguments. Of the driver's functions `start` makes the room ready, `client`
@@ -122,7 +128,7 @@ run_checks() {
         esac
         [ $((SECONDS - begun)) -lt 15 ] || echo "-- $name took $((SECONDS - begun)) s"
     done
-    stop_daemons
+    stop_all
     echo "$passed passed, $failed failed, $skipped skipped"
     [ $failed = 0 ]
 }
