@@ -44,7 +44,7 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     // Engines send the rules that the container has along with every change. Others may have opened devices for it meanwhile, which
     // loading the same rules again would take away.
     let devices = match merged.devices != now.devices {
-        true => resources::device_filter(&merged, "", &host).map_err(refused)?,
+        true => Some(resources::device_filter(&merged, "", &host).map_err(refused)?),
         false => None,
     };
     let cgroup = Cgroup::reopen(&state.cgroup)?;

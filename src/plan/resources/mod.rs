@@ -322,25 +322,26 @@ fn required(writes: &[CgroupWrite], tree: Tree) -> Vec<String> {
 
 /// The device filter: a program in the cgroup2 tree, or lines for the `devices` controller on a host that has no such tree.
 fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Option<DeviceFilter>, Vec<Problem>> {
-    let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
-    if host.cgroup == CgroupMode::Legacy {
-        if home("devices", "devices", host).is_some() {
-            limits.writes.extend(v1::devices(&rules, RESOURCES)?);
-        }
-        return Ok(None);
+    if host.cgroup != CgroupMode::Legacy {
+        return device_filter(resources, RESOURCES, host).map(Some);
     }
-    let program = devices_filter::program(&rules, &format!("{RESOURCES}.devices")).map_err(|problem| vec![problem])?;
-    Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
+    if home("devices", "devices", host).is_some() {
+        let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
+        limits.writes.extend(v1::devices(&rules, RESOURCES)?);
+    }
+    Ok(None)
 }
 
-/// The device filter for changed rules of a container that runs; none where cgroup v1 filters. `at` is where the resources stand.
-pub fn device_filter(resources: &Resources, at: &str, host: &Host) -> Result<Option<DeviceFilter>, Vec<Problem>> {
-    if matches!(host.cgroup, CgroupMode::Legacy | CgroupMode::Absent) {
-        return Ok(None);
+/// The device filter for rules that have changed. Only a program can take the place of another at one instant: with the `devices`
+/// controller of cgroup v1 the container would for a moment have no device at all.
+pub fn device_filter(resources: &Resources, at: &str, host: &Host) -> Result<DeviceFilter, Vec<Problem>> {
+    let field = if at.is_empty() { "devices".to_string() } else { format!("{at}.devices") };
+    if !matches!(host.cgroup, CgroupMode::Unified | CgroupMode::Hybrid) {
+        return Err(vec![Problem::new(field, "device rules can be changed only where the host has a cgroup2 tree")]);
     }
     let rules = devices_filter::with_defaults(&resources.devices, at)?;
-    let program = devices_filter::program(&rules, "devices").map_err(|problem| vec![problem])?;
-    Ok(Some(DeviceFilter { program, optional: !host.privileged() }))
+    let program = devices_filter::program(&rules, &field).map_err(|problem| vec![problem])?;
+    Ok(DeviceFilter { program, optional: !host.privileged() })
 }
 
 /// No cgroup is made; what was asked of it is named.
