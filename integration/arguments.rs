@@ -23,6 +23,12 @@ pub const TESTS: &[Test] = &[
     test!(features),
     test!(spec_writes_a_configuration_that_runs),
     test!(spec_does_not_overwrite),
+    test!(configuration_from_another_file).differs(&[("runc", "has no --config")]),
+    test!(spec_by_another_name).differs(&[("runc", "has no --file")]),
+    test!(kill_and_delete_by_regular_expression).differs(&[("runc", "has no --regex")]),
+    test!(words_for_true_and_false).differs(&[("crun", "has switches without values")]),
+    test!(two_dashes_end_the_flags),
+    test!(ids_as_runc_takes_them).differs(&[("crun", "takes no id that begins with a dot")]),
     test!(list_of_a_missing_root).differs(&[("crun", "makes the directory")]),
     test!(debug_does_not_disturb),
 ];
@@ -186,6 +192,85 @@ fn spec_does_not_overwrite() {
     fs::write(&file, "mine").unwrap();
     Call::bare(&["spec"]).dir(&folder()).output().fails();
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+}
+
+/// The bundle's own is neither needed nor looked at; what is relative in it is still seen from the bundle.
+fn configuration_from_another_file() {
+    let bundle = Bundle::sh("echo from there");
+    bundle.save();
+    fs::rename(bundle.dir.join("config.json"), folder().join("there.json")).unwrap();
+    let words = ["run", "--bundle", bundle.path(), "--config", "there.json", &bundle.id];
+    assert_eq!(Call::new(&words).dir(&folder()).output().ok(), "from there\n");
+    fs::write(bundle.dir.join("config.json"), "not json").unwrap();
+    let path = folder().join("there.json");
+    let words = ["run", "-b", bundle.path(), "-f", path.to_str().unwrap(), &bundle.id];
+    assert_eq!(Call::new(&words).output().ok(), "from there\n");
+    let said = Call::new(&["run", "-b", bundle.path(), "--config=/not/there.json", &bundle.id]).output().fails();
+    assert!(said.contains("/not/there.json"), "{said}");
+}
+
+fn spec_by_another_name() {
+    Call::bare(&["spec", "--bundle", folder().to_str().unwrap(), "--file", "other.json"]).output().ok();
+    let text = fs::read_to_string(folder().join("other.json")).unwrap();
+    assert!(serde_json::from_str::<Value>(&text).unwrap()["process"].is_object());
+    Call::bare(&["spec", "-f", "third.json"]).dir(&folder()).output().ok();
+    assert!(folder().join("third.json").exists() && !folder().join("config.json").exists());
+}
+
+fn kill_and_delete_by_regular_expression() {
+    let root = folder().join("own-root");
+    let root = root.to_str().unwrap();
+    let bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.save();
+    let ids: Vec<String> = ["one", "two", "other"].map(|name| format!("{}-{name}", bundle.id)).to_vec();
+    let mut config = bundle.config.clone();
+    for id in &ids {
+        config["linux"]["cgroupsPath"] = serde_json::json!(format!("/{id}"));
+        fs::write(bundle.dir.join("config.json"), config.to_string()).unwrap();
+        bundle.output_of(Call::bare(&["--root", root, "run", "--detach", "--bundle", bundle.path(), id])).ok();
+    }
+    let run = |words: &[&str]| Call::bare(&[&["--root", root], words].concat()).output();
+    let status = |id: &str| serde_json::from_str::<Value>(&run(&["state", id]).ok()).unwrap()["status"].clone();
+    run(&["kill", "--regex", "(-one|-two)$", "KILL"]).ok();
+    for id in &ids[..2] {
+        crate::harness::look::eventually("it is stopped", || status(id) == "stopped");
+    }
+    assert_eq!(status(&ids[2]), "running");
+    run(&["delete", "--force", "--regex", "^nothing-is-named-so$"]).ok();
+    run(&["delete", "--regex", &format!("^{}-(one|two)$", bundle.id)]).ok();
+    run(&["state", &ids[0]]).fails();
+    run(&["delete", "--regex", "("]).fails();
+    run(&["delete", "-r", "-f", "."]).ok();
+    run(&["state", &ids[2]]).fails();
+}
+
+fn words_for_true_and_false() {
+    let container = Bundle::new().run_detached();
+    for word in ["0", "f", "F", "false", "FALSE", "False"] {
+        Call::new(&["delete", &format!("--force={word}"), &container.id]).output().fails();
+    }
+    Call::new(&["delete", "--force=maybe", &container.id]).output().fails();
+    Call::new(&["--debug=false", "delete", "-force=T", &container.id]).output().ok();
+}
+
+fn two_dashes_end_the_flags() {
+    let container = Bundle::new().run_detached();
+    Call::new(&["state", "--", &container.id]).output().ok();
+    Call::new(&["exec", "--", &container.id, "true"]).output().ok();
+    Call::new(&["kill", "--", &container.id, "CONT"]).output().ok();
+    Call::new(&["delete", "--force", "--", &container.id]).output().ok();
+}
+
+fn ids_as_runc_takes_them() {
+    let bundle = Bundle::new();
+    bundle.save();
+    for id in [".dot", "a+b", "_x", "..."] {
+        bundle.output_of(Call::new(&["create", "--bundle", bundle.path(), id])).ok();
+        Call::new(&["delete", "--force", id]).output().ok();
+    }
+    for id in [".", "..", "a/b", "a b", ""] {
+        bundle.output_of(Call::new(&["create", "--bundle", bundle.path(), id])).fails();
+    }
 }
 
 fn list_of_a_missing_root() {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::harness::bundle::folder;
 use crate::harness::look;
+use crate::harness::run::skip;
 use crate::harness::{Bundle, Call, Container, Need, Test};
 use crate::test;
 
@@ -23,8 +24,9 @@ pub const TESTS: &[Test] = &[
     test!(from_a_file_and_from_stdin).needs(&[PIDS]),
     test!(what_is_not_named_stays).needs(&[MEMORY, PIDS]),
     test!(an_error_changes_nothing).needs(&[PIDS, CPU]).differs(&[("crun", "keeps what it had written before")]),
-    test!(wrong_values_are_refused),
-    test!(ignored_flags),
+    test!(wrong_values_are_refused).differs(&[("crun", "takes words for numbers")]),
+    test!(ignored_flags).differs(&[("crun", "refuses them on cgroup v2")]),
+    test!(resource_control_that_the_host_lacks).differs(&[("crun", "passes it over")]),
     test!(stopped_and_unknown_containers).differs(&[("crun", "says it in other words")]),
     test!(device_rules_are_replaced)
         .needs(&[Need::Cgroup2])
@@ -124,6 +126,18 @@ fn wrong_values_are_refused() {
 fn ignored_flags() {
     let container = sleeper();
     update(&container, &["--kernel-memory", "10m", "--kernel-memory-tcp", "10m"]);
+}
+
+fn resource_control_that_the_host_lacks() {
+    if look::mounts().iter().any(|mount| mount.kind == "resctrl") {
+        skip("this host has resource control");
+    }
+    let container = sleeper();
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=50"] {
+        container.call(&["update", flag]).output().fails();
+    }
+    assert_eq!(container.status(), "running");
+    container.kill("KILL");
 }
 
 fn stopped_and_unknown_containers() {

@@ -87,7 +87,7 @@ pub fn make(plan: &Resctrl, saved: &SavedResctrl, pid: i32) -> Result<()> {
     };
     let group = open_group(&root, &plan.group).told(told)?;
     if made {
-        write_schemata(&group, &plan.schemata, plan)?
+        write_schemata(&group, &plan.schemata, &plan.group)?
     } else {
         compare(&group, plan)?
     }
@@ -114,6 +114,21 @@ pub fn enter(saved: &SavedResctrl, pid: i32) -> Result<()> {
     fd::write_at(&monitoring, "tasks", pid.to_string().as_bytes()).told(told)
 }
 
+/// What the group's `schemata` says now, to be given to [`set_schemata`] if a change has to be taken back.
+pub fn schemata(saved: &SavedResctrl) -> Result<Vec<String>> {
+    let told = || format!("cannot read the schemata of the resctrl group \"{}\"", saved.group);
+    let group = fd::open_dir(&saved.mount).and_then(|root| open_group(&root, &saved.group)).told(told)?;
+    let file = fd::read_at(&group, "schemata", MOST).told(told)?;
+    Ok(String::from_utf8_lossy(&file).lines().map(|line| line.trim().to_string()).collect())
+}
+
+/// Changes the group: what no line is about stays as it is.
+pub fn set_schemata(saved: &SavedResctrl, lines: &[String]) -> Result<()> {
+    let told = || format!("cannot open the resctrl group \"{}\"", saved.group);
+    let group = fd::open_dir(&saved.mount).and_then(|root| open_group(&root, &saved.group)).told(told)?;
+    write_schemata(&group, lines, &saved.group)
+}
+
 /// Removes what was made for the container; what has gone already is no error.
 pub fn remove(saved: &SavedResctrl) -> Result<()> {
     let told = || format!("cannot remove the resctrl group \"{}\"", saved.group);
@@ -134,12 +149,12 @@ pub fn remove(saved: &SavedResctrl) -> Result<()> {
 }
 
 /// The kernel takes all lines in one write, or as many as are right.
-fn write_schemata(group: &OwnedFd, lines: &[String], plan: &Resctrl) -> Result<()> {
+fn write_schemata(group: &OwnedFd, lines: &[String], name: &str) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
     let text = lines.join("\n") + "\n";
-    let told = || format!("cannot set the schemata of the resctrl group \"{}\" to {:?}", plan.group, text.trim_end());
+    let told = || format!("cannot set the schemata of the resctrl group \"{name}\" to {:?}", text.trim_end());
     fd::write_at(group, "schemata", text.as_bytes())
         .told(told)
         .map_err(|error| error.at(AT).hint("see info/last_cmd_status there"))
@@ -194,6 +209,9 @@ mod tests {
         assert!(make(&plan, &saved, 77).is_err());
         assert_eq!(std::fs::read_to_string(scratch.path().join("gold/tasks")).unwrap(), "77");
         assert!(scratch.path().join("gold/mon_groups/c1").is_dir());
+        assert_eq!(schemata(&saved).unwrap(), ["L3:0=f"]);
+        set_schemata(&saved, &["L3:0=3".to_string(), "MB:0=50".to_string()]).unwrap();
+        assert_eq!(std::fs::read_to_string(scratch.path().join("gold/schemata")).unwrap(), "L3:0=3\nMB:0=50\n");
         remove(&saved).unwrap();
         assert!(!scratch.path().join("gold/mon_groups/c1").exists() && scratch.path().join("gold").exists());
         remove(&saved).unwrap();

@@ -36,12 +36,12 @@ pub enum Parsed {
 pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let at = command_position(&words);
     let (before, after) = words.split_at(at.min(words.len()));
-    if before.iter().any(|word| word == "--version" || word == "-v") {
+    if before.iter().any(|word| ["--version", "-version", "-v", "-V"].contains(&word.as_str())) {
         return Ok(Parsed::Print(version(program)));
     }
     let global_words = normalise(before, GLOBAL, before.len());
-    let asks_help = before.iter().any(|word| ["-h", "--help", "-help"].contains(&word.as_str()));
-    let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| *name != "help") else {
+    let asks_help = before.iter().any(|word| ["-h", "--help", "-help", "-?"].contains(&word.as_str()));
+    let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
         if let Some(verb) = after.get(1).and_then(|name| verb(name)) {
             return Ok(Parsed::Print(command(program, verb).render_help().to_string()));
         }
@@ -79,6 +79,9 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
 fn command_position(words: &[String]) -> usize {
     let mut at = 0;
     while let Some(word) = words.get(at) {
+        if word == "--" {
+            return at + 1;
+        }
         if !word.starts_with('-') || word.len() < 2 {
             break;
         }
@@ -110,7 +113,13 @@ fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
 /// word that is a known long flag, or that begins with no known short one.
 fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<String> {
     let mut out = vec![String::new()];
+    let end = words[..end].iter().position(|word| word == "--").unwrap_or(end);
     for (index, word) in words.iter().enumerate() {
+        // crun's short name for it.
+        if word == "-?" && index < end {
+            out.push("--help".to_string());
+            continue;
+        }
         let single = word.strip_prefix('-').filter(|rest| index < end && !rest.starts_with('-') && rest.len() > 1);
         let long = single.is_some_and(|rest| {
             let name = rest.split('=').next().unwrap_or(rest);
@@ -120,6 +129,15 @@ fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<String> {
         out.push(if long { format!("-{word}") } else { word.clone() });
     }
     out
+}
+
+/// The value of a switch, in every word that Go's strconv.ParseBool takes.
+pub fn boolean(word: &str) -> std::result::Result<String, String> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok("true".to_string()),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok("false".to_string()),
+        _ => Err("neither true nor false".to_string()),
+    }
 }
 
 fn arg(flag: &'static Flag) -> Arg {
@@ -136,8 +154,7 @@ fn arg(flag: &'static Flag) -> Arg {
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true")
-            .value_parser(["true", "false"])
-            .hide_possible_values(true)
+            .value_parser(boolean)
             .value_name("BOOL"),
     }
 }
@@ -266,7 +283,13 @@ mod tests {
         }
         let got = run("--systemd-cgroup --root /r --systemd-cgroup --rootless=true delete x --force");
         assert!(on(&got.global, "systemd-cgroup") && on(&got.args, "force"));
-        assert!(!on(&run("delete --force=false x").args, "force"));
+        for (word, wanted) in [("1", true), ("T", true), ("True", true), ("0", false), ("f", false), ("FALSE", false)] {
+            assert_eq!(on(&run(&format!("delete --force={word} x")).args, "force"), wanted, "{word}");
+            assert_eq!(on(&run(&format!("delete -f={word} x")).args, "force"), wanted, "{word}");
+        }
+        assert!(on(&run("delete --force=false --force x").args, "force"), "the last one wins");
+        assert_eq!(text(&run("--root /r state -- x").args, "id"), Some("x"));
+        assert_eq!(text(&run("--root /r -- state -- -x").args, "id"), Some("-x"));
         assert!(on(&run("run -d x").args, "detach"));
         assert_eq!(run("kill -a x 9").args.get_many::<String>("rest").unwrap().collect::<Vec<_>>(), ["9"]);
     }
@@ -277,6 +300,9 @@ mod tests {
         assert!(fails("create --bundel /b x").contains("flag provided but not defined: -bundel"));
         assert!(fails("create x --bundle").contains("flag needs an argument: -bundle"));
         assert!(fails("--rot /x create y").contains("not defined: -rot"));
+        assert!(fails("delete --force=yes x").contains("yes"));
+        assert!(fails("run -nothing x").contains("not defined: -nothing"), "no cluster of short flags");
+        assert!(fails("state x y").contains("unexpected argument \"y\""));
     }
 
     #[test]

@@ -12,23 +12,32 @@ use crate::container::update::Change;
 use crate::error::{Error, Kind, Result};
 use crate::linux::fd;
 use crate::spec::load;
-use crate::spec::types::{BlockIo, Cpu, Memory, Pids, Resources};
+use crate::spec::types::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 
-/// What `update` is asked: the file alone where one is given, as runc has it, else the flags.
+/// What `update` is asked: of the cgroup the file alone where one is given, as runc has it, else the flags.
 pub fn read(args: &ArgMatches) -> Result<Change> {
-    let rdt = ["l3-cache-schema", "mem-bw-schema"].into_iter().find(|name| text(args, name).is_some_and(|text| !text.is_empty()));
-    if let Some(name) = rdt {
-        return Err(Error::new(Kind::Unsupported, format!("--{name}: resctrl groups are not supported yet")));
-    }
+    let rdt = rdt(args);
     match text(args, "resources").filter(|path| !path.is_empty()) {
         Some(path) => {
             let bytes = contents(path)?;
             let source = if path == "-" { "stdin" } else { path };
             let resources = load::parse_resources(&bytes).map_err(|problems| bundle::refused(source, problems))?;
-            Ok(Change { resources, source: source.to_string() })
+            Ok(Change { resources, rdt, source: source.to_string() })
         }
-        None => Ok(Change { resources: flags(args)?, source: "update".to_string() }),
+        None => Ok(Change { resources: flags(args)?, rdt, source: "update".to_string() }),
     }
+}
+
+/// What is asked of the resctrl group, if anything.
+fn rdt(args: &ArgMatches) -> Option<IntelRdt> {
+    let line = |name: &str| text(args, name).unwrap_or_default().to_string();
+    let rdt = IntelRdt {
+        l3_cache_schema: line("l3-cache-schema"),
+        mem_bw_schema: line("mem-bw-schema"),
+        schemata: args.get_many::<String>("rdt-schemata").into_iter().flatten().cloned().collect(),
+        ..IntelRdt::default()
+    };
+    (rdt != IntelRdt::default()).then_some(rdt)
 }
 
 fn contents(path: &str) -> Result<Vec<u8>> {

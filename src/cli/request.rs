@@ -3,7 +3,7 @@
 
 use clap::ArgMatches;
 
-use super::args::{on, text};
+use super::args::{boolean, on, text};
 use super::log::{Level, Log, Target};
 use crate::container::exec::Wanted;
 use crate::error::{Error, Kind, Result};
@@ -66,8 +66,8 @@ pub fn global(given: &ArgMatches, caller: Caller, env: Environment<'_>) -> Resul
     };
     let rootless = match text(given, "rootless").unwrap_or("auto") {
         "auto" => Rootless::Auto,
-        "true" | "1" => Rootless::True,
-        "false" | "0" => Rootless::False,
+        word if boolean(word).is_ok_and(|word| word == "true") => Rootless::True,
+        word if boolean(word).is_ok() => Rootless::False,
         other => return Err(usage(format!("--rootless: \"{other}\" is not true, false or auto"))),
     };
     let root_given = text(given, "root").is_some();
@@ -95,8 +95,13 @@ pub fn default_root(caller: Caller, env: Environment<'_>) -> String {
 
 /// The id of a command.
 pub fn id(args: &ArgMatches, program: &str, verb: &str) -> Result<Id> {
+    words_of_id(args, program, verb).and_then(Id::parse)
+}
+
+/// What stands in the place of the id.
+pub fn words_of_id<'a>(args: &'a ArgMatches, program: &str, verb: &str) -> Result<&'a str> {
     match text(args, "id") {
-        Some(id) => Id::parse(id),
+        Some(words) => Ok(words),
         None => Err(usage(format!("{program}: \"{verb}\" requires exactly 1 argument(s): the container's id"))
             .hint(format!("`{program} {verb} --help`"))),
     }
@@ -111,6 +116,7 @@ pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Call
         verb,
         id,
         bundle: absolute(given("bundle").unwrap_or("."))?,
+        config: path("config")?,
         root: global.root.clone(),
         console_socket: path("console-socket")?,
         pidfd_socket: path("pidfd-socket")?,

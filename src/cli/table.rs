@@ -79,6 +79,10 @@ pub const GLOBAL: &[Flag] = &[
 ];
 
 const BUNDLE: Flag = value("bundle", Some('b'), "DIR", "the bundle's directory [default: .]");
+const CONFIG: Flag =
+    value("config", Some('f'), "FILE", "read the configuration from this file [default: config.json in the bundle]");
+const REGEX: Flag =
+    switch("regex", Some('r'), "CONTAINER-ID is an extended regular expression: every container whose id it matches");
 const CONSOLE_SOCKET: Flag = value("console-socket", None, "SOCKET", "send the terminal's master to this unix socket");
 const PIDFD_SOCKET: Flag = value("pidfd-socket", None, "SOCKET", "send a pidfd of the process to this unix socket");
 const PID_FILE: Flag = value("pid-file", None, "FILE", "write the process id to this file");
@@ -94,6 +98,7 @@ pub const VERBS: &[Verb] = &[
         positional: Positional::Id,
         flags: &[
             BUNDLE,
+            CONFIG,
             CONSOLE_SOCKET,
             PIDFD_SOCKET,
             PID_FILE,
@@ -109,6 +114,7 @@ pub const VERBS: &[Verb] = &[
         positional: Positional::Id,
         flags: &[
             BUNDLE,
+            CONFIG,
             CONSOLE_SOCKET,
             PIDFD_SOCKET,
             PID_FILE,
@@ -181,6 +187,12 @@ pub const VERBS: &[Verb] = &[
             value("pids-limit", None, "NUMBER", "the most tasks there may be; -1 for no limit"),
             value("l3-cache-schema", None, "SCHEMA", "Intel RDT: the L3 cache schema"),
             value("mem-bw-schema", None, "SCHEMA", "Intel RDT: the memory bandwidth schema"),
+            repeated(value(
+                "rdt-schemata",
+                None,
+                "LINE",
+                "Intel RDT: one more line for the schemata file, such as L2:0=f; repeatable",
+            )),
         ],
     },
     Verb {
@@ -196,13 +208,13 @@ pub const VERBS: &[Verb] = &[
         name: "kill",
         help: "send a signal to a container's first process [default: SIGTERM]",
         positional: Positional::IdAnd("SIGNAL"),
-        flags: &[switch("all", Some('a'), "send it to every process of the container")],
+        flags: &[switch("all", Some('a'), "send it to every process of the container"), REGEX],
     },
     Verb {
         name: "delete",
         help: "delete what a container holds",
         positional: Positional::Id,
-        flags: &[switch("force", Some('f'), "kill it first if it runs; no error if there is none")],
+        flags: &[switch("force", Some('f'), "kill it first if it runs; no error if there is none"), REGEX],
     },
     Verb {
         name: "list",
@@ -225,6 +237,7 @@ pub const VERBS: &[Verb] = &[
         positional: Positional::None,
         flags: &[
             value("bundle", Some('b'), "DIR", "where to write it [default: .]"),
+            value("file", Some('f'), "FILE", "its name, seen from there [default: config.json]"),
             switch("rootless", None, "for an ordinary user"),
         ],
     },
@@ -234,6 +247,7 @@ pub const VERBS: &[Verb] = &[
         positional: Positional::None,
         flags: &[
             BUNDLE,
+            CONFIG,
             value("console-socket", None, "SOCKET", "as for create"),
             switch("no-pivot", None, "as for create"),
             switch("no-new-keyring", None, "as for create"),

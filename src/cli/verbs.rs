@@ -12,6 +12,7 @@ use super::{limits, show};
 use crate::container::store::Store;
 use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, pause, ps, start, update};
 use crate::error::{Error, Kind, Result, Told};
+use crate::linux::regex::Regex;
 use crate::linux::{exe, probe, signal};
 use crate::plan::{Id, Verb};
 use crate::spec::example;
@@ -98,7 +99,7 @@ impl Context<'_> {
 fn make(context: &Context, verb: Verb) -> Result<u8> {
     let request = request::make(verb, context.id()?, context.args, &context.global, context.caller, &environment)?;
     let host = host::probe_for(&request, environment("XDG_RUNTIME_DIR"));
-    let bundle = bundle::read(&request.bundle)?;
+    let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
@@ -133,7 +134,6 @@ fn show_events(context: &Context) -> Result<u8> {
 }
 
 fn send(context: &Context) -> Result<u8> {
-    let id = context.id()?;
     let mut rest = context.args.get_many::<String>("rest").into_iter().flatten();
     let word = rest.next().map_or("SIGTERM", String::as_str);
     let number = signal::parse(word).ok_or_else(|| {
@@ -143,12 +143,34 @@ fn send(context: &Context) -> Result<u8> {
     if let Some(extra) = rest.next() {
         return Err(Error::new(Kind::Usage, format!("unexpected argument \"{}\" after the signal", extra.escape_debug())));
     }
-    kill::kill(&context.store()?, &id, number, on(context.args, "all")).map(|()| DONE)
+    let all = on(context.args, "all");
+    if on(context.args, "regex") {
+        return each_match(context, |store, id| kill::kill(store, id, number, all));
+    }
+    let id = context.id()?;
+    kill::kill(&context.store()?, &id, number, all).map(|()| DONE)
+}
+
+/// `--regex`: every container whose id matches, whatever becomes of those before; the first failure is the command's.
+fn each_match(context: &Context, mut each: impl FnMut(&Store, &Id) -> Result<()>) -> Result<u8> {
+    let expression = request::words_of_id(context.args, context.program, context.verb)?;
+    let regex = Regex::new(expression)
+        .map_err(|why| Error::new(Kind::Usage, format!("--regex: \"{}\": {why}", expression.escape_debug())))?;
+    let Some(store) = Store::open(&context.global.root)? else { return Ok(DONE) };
+    let mut first = Ok(DONE);
+    for id in store.ids()?.iter().filter(|id| regex.matches(id.as_str())) {
+        let done = each(&store, id).map_err(|error| Error { what: format!("{id}: {}", error.what), ..error });
+        first = first.and_then(|status| done.map(|()| status));
+    }
+    first
 }
 
 fn remove(context: &Context) -> Result<u8> {
-    let id = context.id()?;
     let force = on(context.args, "force");
+    if on(context.args, "regex") {
+        return each_match(context, |store, id| delete::delete(store, id, force).map(|warnings| context.warn(&warnings)));
+    }
+    let id = context.id()?;
     let store = match Store::open(&context.global.root)? {
         None if force => return Ok(DONE),
         _ => context.store()?,
@@ -215,7 +237,10 @@ fn write_spec(context: &Context) -> Result<u8> {
         true => example::rootless_example(probe::euid(), probe::egid()),
         false => example::example(),
     };
-    let path = format!("{bundle}/config.json");
+    let path = match text(context.args, "file").filter(|name| !name.is_empty()).unwrap_or("config.json") {
+        name if name.starts_with('/') => request::absolute(name)?,
+        name => request::absolute(&format!("{bundle}/{name}"))?,
+    };
     let config = show::config(&spec);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
         let hint = if error.kind() == std::io::ErrorKind::AlreadyExists {
@@ -232,7 +257,7 @@ fn write_spec(context: &Context) -> Result<u8> {
 fn show_plan(context: &Context) -> Result<u8> {
     let id = Id::parse("CONTAINER-ID")?;
     let mut request = request::make(Verb::Create, id, context.args, &context.global, context.caller, &environment)?;
-    let bundle = bundle::read(&request.bundle)?;
+    let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
     if bundle.spec.process.as_ref().is_some_and(|process| process.terminal) {
         // The question is what would be done, not where the terminal goes.
         request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());

@@ -28,18 +28,28 @@ pub struct Bundle {
 
 /// Reads and checks the configuration of a bundle.
 pub fn read(bundle: &str) -> Result<Bundle> {
+    read_config(bundle, None)
+}
+
+/// Reads and checks the configuration of a bundle, which is its config.json or this file instead.
+pub fn read_config(bundle: &str, config: Option<&str>) -> Result<Bundle> {
     let told = || format!("cannot open the bundle {bundle}");
     fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
-    let file = match fd::open(format!("{bundle}/config.json"), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+    let path = config.map_or_else(|| format!("{bundle}/config.json"), String::from);
+    let file = match fd::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
         Ok(file) => file,
         Err(error) if error.errno == Errno::ENOENT => {
-            return Err(Error::new(Kind::Config, "JSON specification file config.json not found")
+            let (name, hint) = match config {
+                Some(path) => (path, "--config names it, seen from where the command is given".to_string()),
+                None => ("config.json", format!("the bundle is {bundle}; `spec` writes a config.json to begin with")),
+            };
+            return Err(Error::new(Kind::Config, format!("JSON specification file {name} not found"))
                 .call(error.call, error.errno)
-                .hint(format!("the bundle is {bundle}; `spec` writes a config.json to begin with")));
+                .hint(hint));
         }
-        Err(error) => return Err(Error::from(error).doing(format!("cannot open {bundle}/config.json"))),
+        Err(error) => return Err(Error::from(error).doing(format!("cannot open {path}"))),
     };
-    let told = || format!("cannot read {bundle}/config.json");
+    let told = || format!("cannot read {path}");
     fd::require_regular(&file).told(told)?;
     let bytes = fd::read_bounded(&file, CONFIG_MAX).told(told)?;
     let spec = load::parse_config(&bytes).map_err(|problems| refused("config.json", problems))?;

@@ -5,14 +5,16 @@
 //! 2. It is written to the cgroup; after an error the cgroup is as it was.
 //! 3. The limits are saved (`resources.json`), for the next update.
 
-use super::state::Status;
+use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, host};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Id;
+use crate::plan::resctrl;
 use crate::plan::resources::{self, update as change};
-use crate::spec::types::Resources;
+use crate::rdt;
+use crate::spec::types::{IntelRdt, Resources};
 use crate::spec::{load, validate};
 
 /// What shall change.
@@ -20,6 +22,8 @@ use crate::spec::{load, validate};
 pub struct Change {
     /// The new limits; absent means unchanged.
     pub resources: Resources,
+    /// What shall change in the resctrl group.
+    pub rdt: Option<IntelRdt>,
     /// Where they come from, for messages.
     pub source: String,
 }
@@ -28,7 +32,7 @@ pub struct Change {
 pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     let entry = store.get(id)?;
     entry.lock()?;
-    let state = entry.load()?;
+    let mut state = entry.load()?;
     if let status @ (Status::Stopped | Status::Creating) = entry.status(&state) {
         return Err(Error::new(Kind::Status, "container not running").hint(format!("{id} is {}", status.name())));
     }
@@ -55,7 +59,11 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
         Some(filter) => cgroup.filter_devices(filter),
         None => Ok(None),
     });
-    match done.and_then(|warning| save(&entry, &merged).map(|()| warning)) {
+    let done = done.and_then(|warning| match &change.rdt {
+        Some(rdt) => change_rdt(&entry, &mut state, &cgroup, rdt, || save(&entry, &merged)).map(|()| warning),
+        None => save(&entry, &merged).map(|()| warning),
+    });
+    match done {
         Ok(warning) => warnings.extend(warning),
         Err(error) => {
             return Err(match cgroup.restore(&before) {
@@ -65,6 +73,39 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
         }
     }
     Ok(warnings)
+}
+
+/// Changes the resctrl group, or makes one of the container's own where it has none, then does the `rest`; after an error in any of it
+/// the group is as it was.
+fn change_rdt(
+    entry: &Entry,
+    state: &mut State,
+    cgroup: &Cgroup,
+    wanted: &IntelRdt,
+    rest: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let plan = resctrl::plan(wanted, &state.id);
+    let Some(saved) = state.resctrl.clone() else {
+        let saved = rdt::prepare(&plan)?;
+        state.resctrl = Some(saved.clone());
+        entry.save(state)?;
+        let made = rdt::make(&plan, &saved, state.init_process_pid)
+            .and_then(|()| cgroup.pids())
+            .and_then(|pids| pids.into_iter().try_for_each(|pid| rdt::enter(&saved, pid)))
+            .and_then(|()| rest());
+        return made.map_err(|error| {
+            state.resctrl = None;
+            match rdt::remove(&saved).and_then(|()| entry.save(state)) {
+                Ok(()) => error,
+                Err(also) => error.hint(format!("and the resctrl group could not be removed: {also}")),
+            }
+        });
+    };
+    let before = rdt::schemata(&saved)?;
+    rdt::set_schemata(&saved, &plan.schemata).and_then(|()| rest()).map_err(|error| match rdt::set_schemata(&saved, &before) {
+        Ok(()) => error,
+        Err(also) => error.hint(format!("and the schemata could not be set back: {also}")),
+    })
 }
 
 /// The limits that the container has.

@@ -15,6 +15,7 @@ pub mod netlink;
 pub mod pid;
 pub mod probe;
 pub mod proc;
+pub mod regex;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

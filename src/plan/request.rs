@@ -11,7 +11,7 @@ impl Id {
     /// Longest id: the kernel's limit for one file name (NAME_MAX).
     pub const MAX: usize = 255;
 
-    /// Checks an id: letters, digits and `_ + . -`, not `.` or `..`, and not over [`Id::MAX`] characters.
+    /// Checks an id: letters, digits and `_ + . -`, not `.` or `..`, and not over [`Id::MAX`] characters. That is runc's rule.
     pub fn parse(text: &str) -> Result<Id> {
         if text.is_empty() {
             return Err(Error::new(Kind::Usage, "container id cannot be empty"));
@@ -21,8 +21,8 @@ impl Id {
         if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+.-".contains(&byte)) {
             return bad("only letters, digits and _ + . - are allowed");
         }
-        if text.starts_with('.') || text.starts_with('-') {
-            return bad("it may not begin with a dot or a dash");
+        if text == "." || text == ".." {
+            return bad("it would be another directory's name");
         }
         if text.len() > Id::MAX {
             return bad("it is longer than 255 characters");
@@ -84,6 +84,8 @@ pub struct Request {
     pub id: Id,
     /// The bundle's directory, absolute.
     pub bundle: String,
+    /// `--config`, absolute: read instead of the bundle's config.json.
+    pub config: Option<String>,
     /// The state root, absolute.
     pub root: String,
     /// `--console-socket`, absolute.
@@ -121,6 +123,7 @@ impl Request {
             verb: Verb::Create,
             id,
             bundle: bundle.into(),
+            config: None,
             root: root.into(),
             console_socket: None,
             pidfd_socket: None,
@@ -145,10 +148,10 @@ mod tests {
 
     #[test]
     fn ids_are_safe_as_file_names() {
-        for good in ["a", "web-1", "A_b+c.d", &"x".repeat(255)] {
+        for good in ["a", "web-1", "A_b+c.d", ".x", "-x", "...", &"x".repeat(255)] {
             assert!(Id::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a b", "a\nb", "-x", ".x", "é", &"x".repeat(256)] {
+        for bad in ["", ".", "..", "a/b", "a b", "a\nb", "é", &"x".repeat(256)] {
             assert!(Id::parse(bad).is_err(), "{bad}");
         }
     }
