@@ -17,6 +17,10 @@ pub const TESTS: &[Test] = &[
         .needs(&[Need::Cgroup2])
         .differs(&[("crun", "has no events"), ("runc", "needs the memory controller for it")]),
     test!(lack_of_memory_is_told).needs(&[Need::Controller("memory")]).differs(NOT_CRUN),
+    test!(pressure_is_told)
+        .needs(&[Need::File("/proc/pressure/cpu")])
+        .differs(&[("crun", "has no events"), ("runc", "has no --pressure")]),
+    test!(members_in_runcs_order).needs(&[Need::Cgroup2]).differs(NOT_CRUN),
     test!(stopped_and_unknown_containers).differs(NOT_CRUN),
     test!(wrong_intervals).differs(NOT_CRUN),
 ];
@@ -72,6 +76,34 @@ fn lack_of_memory_is_told() {
     events.wait_for("\"oom\"");
     container.kill("KILL");
     assert!(events.finish().stdout.contains(&format!("\"id\":\"{}\"", container.id)));
+}
+
+/// Three that want the one CPU: somebody waits all the time. The interval is far longer than the test: nothing goes by the clock.
+fn pressure_is_told() {
+    let spin = "while :; do :; done";
+    let bundle = Bundle::sh(&format!("({spin}) & ({spin}) & {spin}"));
+    let container = bundle.create();
+    container.start();
+    let mut events = Call::new(&["events", "--interval", "1h", "--pressure", "5", &container.id]).spawn();
+    events.wait_for("\"pressure\"");
+    container.kill("KILL");
+    let output = events.finish();
+    assert!(output.status.success(), "{output:?}");
+    let event: Value = serde_json::from_str(output.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["id"]), (&json!("pressure"), &json!(container.id)));
+    assert!(["cpu", "memory", "io"].contains(&event["data"]["resource"].as_str().unwrap()), "{event}");
+    assert!(event["data"]["psi"]["some"]["total"].as_u64().unwrap() > 0, "{event}");
+    let said = Call::new(&["events", "--pressure", "101", &container.id]).output().fails();
+    assert!(said.contains("--pressure"), "{said}");
+}
+
+/// Those who read it as text.
+fn members_in_runcs_order() {
+    let container = Bundle::args(&["/bin/sleep", "1000"]).create();
+    let text = container.call(&["events", "--stats"]).output().ok();
+    let places = ["{\"type\":\"stats\",\"id\":", ",\"data\":{\"cpu\":", "\"cpuset\":", "\"memory\":", "\"pids\":", "\"blkio\":"]
+        .map(|part| text.find(part).unwrap_or_else(|| panic!("no {part} in {text}")));
+    assert!(places.is_sorted(), "{text}");
 }
 
 fn stopped_and_unknown_containers() {

@@ -118,6 +118,15 @@ fn invalid(name: &str, text: &str) -> Error {
     Error::new(Kind::Usage, format!("invalid value for --{name}: \"{}\"", text.escape_debug()))
 }
 
+/// `events --pressure`: a share of time, in percent.
+pub fn pressure(args: &ArgMatches) -> Result<Option<u32>> {
+    let Some(word) = text(args, "pressure").filter(|word| !word.is_empty()) else { return Ok(None) };
+    match word.trim_end_matches('%').parse::<u32>() {
+        Ok(percent @ 1..=100) => Ok(Some(percent)),
+        _ => Err(invalid("pressure", word).hint("a share of time from 1 to 100 percent")),
+    }
+}
+
 /// A duration as Go writes it: `5s`, `100ms`, `1m30s`, `1.5h`; more than nothing.
 pub fn duration(text: &str) -> Result<Duration> {
     let wrong = || invalid("interval", text).hint("a duration such as 5s, 100ms or 1m30s, of more than 0");

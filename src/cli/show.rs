@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables and JSON, in the shapes that runc's readers expect.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::cgroup::stats::{Psi, Stats};
 use crate::container::events::Event;
 use crate::container::state::Shown;
 use crate::error::{Error, Kind, Result};
@@ -52,19 +55,42 @@ pub fn features(document: &Features) -> String {
     format!("{}\n", serde_json::to_string_pretty(document).unwrap_or_default())
 }
 
+/// A line of `events`, its members in runc's order.
+#[derive(Serialize)]
+struct EventLine<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+}
+
+/// Counts, with the members that are always there in runc's schema.
+#[derive(Serialize)]
+struct StatsData<'a> {
+    #[serde(flatten)]
+    stats: &'a Stats,
+    intel_rdt: BTreeMap<String, String>,
+    /// Always null: the network belongs to whoever made it.
+    network_interfaces: Option<()>,
+}
+
+#[derive(Serialize)]
+struct PressureData<'a> {
+    resource: &'static str,
+    psi: &'a Psi,
+}
+
 /// `events`: one line for each.
 pub fn event(id: &Id, event: &Event) -> String {
-    let line = match event {
-        Event::Stats(stats) => {
-            let mut data = serde_json::to_value(stats).unwrap_or_default();
-            // Always there in runc's schema.
-            data["intel_rdt"] = serde_json::json!({});
-            data["network_interfaces"] = serde_json::Value::Null;
-            serde_json::json!({ "type": "stats", "id": id.as_str(), "data": data })
-        }
-        Event::Oom => serde_json::json!({ "type": "oom", "id": id.as_str() }),
-    };
-    format!("{line}\n")
+    fn line<T: Serialize>(kind: &'static str, id: &Id, data: Option<T>) -> String {
+        format!("{}\n", serde_json::to_string(&EventLine { kind, id: id.as_str(), data }).unwrap_or_default())
+    }
+    match event {
+        Event::Stats(stats) => line("stats", id, Some(StatsData { stats, intel_rdt: BTreeMap::new(), network_interfaces: None })),
+        Event::Oom => line::<()>("oom", id, None),
+        Event::Pressure(resource, psi) => line("pressure", id, Some(PressureData { resource: resource.name(), psi })),
+    }
 }
 
 /// `ps --format json`: `[1,2]`, or `null` for none.
@@ -115,6 +141,15 @@ mod tests {
         assert!(process_table("CMD\nx\n", &[1]).is_err());
         assert_eq!(pids_json(&[]), "null\n");
         assert_eq!(pids_json(&[1, 2]), "[1,2]\n");
+    }
+
+    #[test]
+    fn events_in_the_order_of_their_readers() {
+        let id = Id::parse("x").unwrap();
+        assert_eq!(event(&id, &Event::Oom), "{\"type\":\"oom\",\"id\":\"x\"}\n");
+        let text = event(&id, &Event::Stats(Box::default()));
+        let wanted = "{\"type\":\"stats\",\"id\":\"x\",\"data\":{\"cpu\":{\"usage\":{\"kernel\":0,\"user\":0},\"throttling\":{}},\"cpuset\":{";
+        assert!(text.starts_with(wanted) && text.ends_with("\"intel_rdt\":{},\"network_interfaces\":null}}\n"), "{text}");
     }
 
     #[test]

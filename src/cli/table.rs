@@ -202,6 +202,12 @@ pub const VERBS: &[Verb] = &[
         flags: &[
             value("interval", None, "DURATION", "time between two counts: 5s, 100ms [default: 5s]"),
             switch("stats", None, "print one count and end"),
+            value(
+                "pressure",
+                None,
+                "PERCENT",
+                "tell too when tasks stall for so much of 2 s for want of CPU time, memory or block devices",
+            ),
         ],
     },
     Verb {

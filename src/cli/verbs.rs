@@ -130,7 +130,8 @@ fn show_events(context: &Context) -> Result<u8> {
     if on(context.args, "stats") {
         return print(&show::event(&id, &events::stats(&store, &id)?)).map(|()| DONE);
     }
-    events::follow(&store, &id, interval, &mut |event| print_or_end(&show::event(&id, &event))).map(|()| DONE)
+    let wanted = events::Following { interval, pressure: limits::pressure(context.args)? };
+    events::follow(&store, &id, wanted, &mut |event| print_or_end(&show::event(&id, &event))).map(|()| DONE)
 }
 
 fn send(context: &Context) -> Result<u8> {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `events`: what a container uses, now or again and again, and each time that the kernel kills in it for lack of memory.
+//! `events`: what a container uses, now or again and again, each time that the kernel kills in it for lack of memory, and, where that is
+//! asked, each time that its tasks stall for want of CPU time, memory or block devices.
 //!
-//! Kills and the container's end are told by the kernel (poll(2) on memory.events and cgroup.events); only counts go by the clock.
+//! Kills, stalls and the container's end are told by the kernel (poll(2) on memory.events, on the pressure files and on cgroup.events);
+//! only counts go by the clock.
 
 use std::time::{Duration, Instant};
 
 use super::state::Status;
 use super::store::Store;
 use crate::cgroup::Cgroup;
-use crate::cgroup::stats::Stats;
-use crate::cgroup::watch::Seen;
+use crate::cgroup::stats::{Psi, Stats};
+use crate::cgroup::watch::{Resource, Seen};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Id;
 
@@ -20,6 +22,8 @@ pub enum Event {
     Stats(Box<Stats>),
     /// The kernel has killed a process of it for lack of memory.
     Oom,
+    /// Its tasks stall for want of this, so much.
+    Pressure(Resource, Psi),
 }
 
 /// What a container uses now.
@@ -27,10 +31,21 @@ pub fn stats(store: &Store, id: &Id) -> Result<Event> {
     open(store, id)?.stats().map(|stats| Event::Stats(Box::new(stats)))
 }
 
+/// What is to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The time between two counts.
+    pub interval: Duration,
+    /// Tell of stalls that take this share of two seconds, in percent.
+    pub pressure: Option<u32>,
+}
+
 /// Tells of a container until it ends, or until `tell` says that nobody listens any more.
-pub fn follow(store: &Store, id: &Id, interval: Duration, tell: &mut dyn FnMut(Event) -> Result<bool>) -> Result<()> {
+pub fn follow(store: &Store, id: &Id, wanted: Following, tell: &mut dyn FnMut(Event) -> Result<bool>) -> Result<()> {
     let cgroup = open(store, id)?;
     let mut watch = cgroup.watch()?;
+    wanted.pressure.map_or(Ok(()), |percent| watch.tell_pressure(percent))?;
+    let interval = wanted.interval;
     let mut next = Instant::now() + interval;
     loop {
         match watch.next(next.saturating_duration_since(Instant::now()))? {
@@ -40,6 +55,12 @@ pub fn follow(store: &Store, id: &Id, interval: Duration, tell: &mut dyn FnMut(E
                     if !tell(Event::Oom)? {
                         return Ok(());
                     }
+                }
+            }
+            Seen::Pressure(resource) => {
+                let psi = cgroup.pressure(resource)?.unwrap_or_default();
+                if !tell(Event::Pressure(resource, psi))? {
+                    return Ok(());
                 }
             }
             Seen::Nothing => {

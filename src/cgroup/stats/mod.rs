@@ -289,6 +289,11 @@ fn parse_flat(text: &str) -> BTreeMap<String, u64> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
+/// What a pressure file says; none where there is none.
+pub(super) fn pressure(dir: &Dir, file: &str) -> Result<Option<Psi>> {
+    read(dir, file, parse_psi)
+}
+
 fn parse_psi(text: &str) -> Psi {
     let mut psi = Psi::default();
     for line in text.lines() {
