@@ -40,6 +40,7 @@ pub const TESTS: &[Test] = &[
     ]),
     test!(failure_of_poststart_stops_the_container),
     test!(failure_of_poststop_is_a_warning).differs(&[("runc", "fails to delete")]),
+    test!(interrupted_while_a_hook_runs).differs(&[("runc", "waits for the hook"), ("crun", "leaves the hook running")]),
     test!(missing_hook_is_an_error),
     test!(relative_path_is_an_error).differs(&[("runc", "accepts it"), ("crun", "accepts it")]),
 ];
@@ -101,6 +102,25 @@ fn order() {
     assert_eq!(read("order"), started, "nothing runs when it stops");
     container.delete();
     assert_eq!(read("order")[started.len()..], *"poststop1\npoststop2\n");
+}
+
+/// Ctrl-C, or a service manager that stops a foreground `run`: its program does not run yet and cannot heed the signal.
+fn interrupted_while_a_hook_runs() {
+    for kind in &KINDS[..4] {
+        let mut bundle = bundle("echo ran >>/log/ran");
+        fs::remove_file(log().join("begun")).unwrap_or_default();
+        hook(&mut bundle, kind, "echo begun >$log/begun; sleep 1000");
+        let run = bundle.run_call(&[]).spawn();
+        eventually("the hook runs", || log().join("begun").exists());
+        let start = Instant::now();
+        run.signal(nix::sys::signal::Signal::SIGINT);
+        let output = run.finish();
+        assert_eq!(output.code(), 1, "{kind}");
+        assert!(output.stderr.contains("interrupted"), "{kind}: {}", output.stderr);
+        assert!(start.elapsed() < Duration::from_secs(10), "{kind}");
+        bundle.container().call(&["state"]).output().fails();
+    }
+    assert_eq!(read("ran"), "");
 }
 
 fn order_in_run() {

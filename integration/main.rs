@@ -29,6 +29,7 @@ mod fields_process;
 mod harness;
 mod hooks;
 mod lifecycle;
+mod live_mounts;
 mod mounts;
 mod namespaces;
 mod process;
@@ -52,6 +53,7 @@ const GROUPS: &[Group] = &[
     Group { name: "process", tests: process::TESTS },
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
+    Group { name: "live_mounts", tests: live_mounts::TESTS },
     Group { name: "terminal", tests: terminal::TESTS },
     Group { name: "seccomp", tests: seccomp::TESTS },
     Group { name: "cgroup", tests: cgroup::TESTS },

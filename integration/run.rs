@@ -10,13 +10,15 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
-use crate::harness::bundle::{folder, wait_orphan};
+use crate::harness::bundle::{folder, state_root, wait_orphan};
 use crate::harness::look::{self, eventually};
 use crate::harness::{Bundle, Call, Test};
 use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
+    test!(a_start_that_was_killed_leaves_no_obstacle)
+        .differs(&[("runc", "finds the address in use"), ("crun", "keeps its socket elsewhere")]),
     test!(prints_what_the_program_prints),
     test!(reads_stdin),
     test!(returns_the_exit_status),
@@ -186,6 +188,23 @@ fn notify_socket_is_proxied() {
     // A receiver that takes no descriptors lets go of the barrier at once.
     let _ = socket.set_read_timeout(Some(Duration::from_millis(500)));
     let _ = socket.recv(&mut buffer);
+    start.finish().ok();
+    assert_eq!(container.status(), "running");
+}
+
+/// It was killed between making its notify socket and opening the gate.
+fn a_start_that_was_killed_leaves_no_obstacle() {
+    let path = folder().join("notify");
+    let _socket = UnixDatagram::bind(&path).unwrap();
+    let bundle = Bundle::sh("echo $NOTIFY_SOCKET; exec sleep 1000");
+    let container = bundle.container();
+    bundle.output_of(bundle.create_call(&[]).env("NOTIFY_SOCKET", path.to_str().unwrap())).ok();
+    drop(UnixDatagram::bind(state_root().join(&bundle.id).join("notify/notify.sock")).unwrap());
+    let start = container.call(&["start"]).env("NOTIFY_SOCKET", path.to_str().unwrap()).spawn();
+    let inside = container.wait_stdout("\n").trim().to_owned();
+    let pid = container.pid();
+    UnixDatagram::unbound().unwrap().send_to(b"READY=1\n", format!("/proc/{pid}/root{inside}")).unwrap();
+    drop((_socket, fs::remove_file(&path)));
     start.finish().ok();
     assert_eq!(container.status(), "running");
 }

@@ -6,6 +6,7 @@
 //! container's own, which the image chooses, never reaches it (CVE-2025-23266). What it prints is shown when it fails.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -53,8 +54,23 @@ pub fn run_all(hooks: &[Hook], state: &HookState, directory: Option<&str>) -> Re
     hooks.iter().try_for_each(|hook| run(hook, &json, directory))
 }
 
+/// As [`run_all`], and the hook that runs when `interrupt` becomes readable is killed and is the error.
+pub fn run_all_unless(
+    hooks: &[Hook],
+    state: &HookState,
+    directory: Option<&str>,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let json = state.json();
+    hooks.iter().try_for_each(|hook| run_unless(hook, &json, directory, interrupt))
+}
+
 /// Runs one hook with `state` on its standard input.
 pub fn run(hook: &Hook, state: &[u8], directory: Option<&str>) -> Result<()> {
+    run_unless(hook, state, directory, None)
+}
+
+fn run_unless(hook: &Hook, state: &[u8], directory: Option<&str>, interrupt: Option<BorrowedFd<'_>>) -> Result<()> {
     // Engines put their own PATH after the one they inherited and mean the later one, but getenv(3) finds the first.
     let env = hook.env.clone().map(last_of_each_name);
     let program = Program {
@@ -64,6 +80,7 @@ pub fn run(hook: &Hook, state: &[u8], directory: Option<&str>) -> Result<()> {
         directory,
         input: state,
         timeout: hook.timeout_s.map(Duration::from_secs),
+        interrupt,
     };
     let left = program.run()?;
     let shown = || format!("stdout: {}, stderr: {}", left.stdout, left.stderr);
@@ -72,6 +89,7 @@ pub fn run(hook: &Hook, state: &[u8], directory: Option<&str>) -> Result<()> {
         End::Exited(Exit::Signal(number)) => format!("killed by {}, {}", signal::name(number), shown()),
         End::Exited(exit) => format!("{exit}, {}", shown()),
         End::NotStarted(errno) => format!("cannot start \"{}\": {}", hook.path, errno_text(errno)),
+        End::Interrupted => format!("the command was interrupted by a signal, and the hook killed, {}", shown()),
         End::TimedOut => {
             let limit = hook.timeout_s.unwrap_or_default();
             format!("it ran longer than its timeout of {limit} s and was killed, {}", shown())

@@ -177,6 +177,12 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
         Positional::IdAnd(rest) => {
             command.arg(id()).arg(Arg::new("rest").value_name(rest).num_args(0..).allow_negative_numbers(true))
         }
+        Positional::ActionAnd(actions, rest) => command.arg(Arg::new("id").value_name(actions).help("what to do")).arg(
+            Arg::new("rest")
+                .value_name(rest)
+                .num_args(0..)
+                .help("the container, and for add and remove a file with the array mounts of a config.json"),
+        ),
         Positional::IdAndCommand(rest) => command
             .arg(id())
             .arg(Arg::new("rest").value_name(rest).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true)),

@@ -11,7 +11,7 @@ use crate::container::state::Shown;
 use crate::error::{Error, Kind, Result};
 use crate::plan::Id;
 use crate::spec::features::Features;
-use crate::spec::types::Spec;
+use crate::spec::types::{Mount, Spec};
 
 /// `state`: indented by two spaces, without a newline at the end.
 pub fn state(shown: &Shown) -> String {
@@ -26,6 +26,11 @@ pub fn config(spec: &Spec) -> String {
     let _ = spec.serialize(&mut writer);
     out.push(b'\n');
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `mounts list`: as in a config.json, indented, with a newline at the end.
+pub fn mounts(all: &[Mount]) -> String {
+    format!("{}\n", serde_json::to_string_pretty(all).unwrap_or_default())
 }
 
 /// `list --format json`: one line; `null` for none.

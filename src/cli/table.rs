@@ -39,6 +39,8 @@ pub enum Positional {
     Id,
     /// `CONTAINER-ID`, then optional words of this name.
     IdAnd(&'static str),
+    /// One of these words, then words of this name.
+    ActionAnd(&'static str, &'static str),
     /// `CONTAINER-ID`, then everything verbatim, flags too.
     IdAndCommand(&'static str),
 }
@@ -209,6 +211,12 @@ pub const VERBS: &[Verb] = &[
                 "tell too when tasks stall for so much of 2 s for want of CPU time, memory or block devices",
             ),
         ],
+    },
+    Verb {
+        name: "mounts",
+        help: "mount in a container that runs, take mounts away, or list them",
+        positional: Positional::ActionAnd("add|remove|list", "CONTAINER-ID [FILE]"),
+        flags: &[],
     },
     Verb {
         name: "kill",

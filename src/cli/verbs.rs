@@ -10,7 +10,7 @@ use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
 use super::{limits, show};
 use crate::container::store::Store;
-use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, pause, ps, start, update};
+use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, mounts, pause, ps, start, update};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
 use crate::linux::{exe, probe, signal};
@@ -59,6 +59,7 @@ pub fn run(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
         "exec" => exec_in(&context),
         "update" => change_limits(&context),
         "events" => show_events(&context),
+        "mounts" => change_mounts(&context),
         "kill" => send(&context),
         "delete" => remove(&context),
         "list" => show_list(&context),
@@ -117,6 +118,25 @@ fn change_limits(context: &Context) -> Result<u8> {
     let change = limits::read(context.args)?;
     let warnings = update::update(&context.store()?, &id, &change)?;
     context.warn(&warnings);
+    Ok(DONE)
+}
+
+fn change_mounts(context: &Context) -> Result<u8> {
+    let action = text(context.args, "id").unwrap_or_default();
+    let rest: Vec<&String> = context.args.get_many::<String>("rest").into_iter().flatten().collect();
+    let usage = || {
+        Error::new(Kind::Usage, format!("mounts: \"{}\" and {} words after it", action.escape_debug(), rest.len()))
+            .hint("`mounts add CONTAINER-ID FILE`, `mounts remove CONTAINER-ID FILE` or `mounts list CONTAINER-ID`")
+    };
+    match (action, &rest[..]) {
+        ("add", [id, file]) => {
+            let warnings = mounts::add(&context.store()?, &Id::parse(id)?, file)?;
+            context.warn(&warnings);
+        }
+        ("remove", [id, file]) => mounts::remove(&context.store()?, &Id::parse(id)?, file)?,
+        ("list", [id]) => print(&show::mounts(&mounts::list(&context.store()?, &Id::parse(id)?)?))?,
+        _ => return Err(usage()),
+    }
     Ok(DONE)
 }
 

@@ -5,7 +5,7 @@
 //! 2. When a step fails, everything made so far is undone, in the reverse order, and the poststop hooks run.
 //! 3. `create` ends when the container's process waits at the start gate; `run` goes on to its program and, in the foreground, to its end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::bundle::Bundle;
 use super::notify::NotifySocket;
@@ -26,7 +26,7 @@ use crate::process::gate;
 use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
 use crate::rdt;
-use crate::rootfs::tree::HostTree;
+use crate::rootfs::tree::{HostTree, HostTrees};
 
 /// Says what the user should know although it is no error.
 pub type Warn<'a> = &'a dyn Fn(&str);
@@ -48,6 +48,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
         return Err(error);
     }
     let mut making = Making::new(request, host, bundle, plan, entry, warn, (own, boot));
+    making.signals = signals.as_ref();
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
         if let Err(error) = making.carry_out(step) {
@@ -86,6 +87,8 @@ struct Making<'a> {
     network: Option<OwnedFd>,
     /// Network devices that are the container's by now.
     devices: Vec<netdev::Moved>,
+    /// Signals that are to reach the program: until it runs, those that ask for an end are for us.
+    signals: Option<&'a Signals>,
 }
 
 impl<'a> Making<'a> {
@@ -139,7 +142,13 @@ impl<'a> Making<'a> {
             warn,
             network,
             devices,
+            signals: None,
         }
+    }
+
+    /// Becomes readable when this is to be broken off.
+    fn interrupt(&self) -> Option<BorrowedFd<'a>> {
+        self.signals.map(Signals::ending)
     }
 
     /// One step of the runtime.
@@ -148,7 +157,7 @@ impl<'a> Making<'a> {
             ParentOp::SaveCreating => self.save_creating(),
             ParentOp::MakeCgroup => self.make_cgroup(),
             ParentOp::OpenNamespaces(joins) => self.open_namespaces(joins),
-            ParentOp::OpenTree { .. } => self.open_tree(&step.op),
+            ParentOp::OpenTree { .. } => open_tree(&mut self.context.trees, &step.op),
             ParentOp::ConnectConsole(path) => {
                 self.context.console_socket = Some(connect(path, "console socket")?);
                 Ok(())
@@ -181,7 +190,10 @@ impl<'a> Making<'a> {
             ParentOp::SendPidfd(path) => self.send_pidfd(path),
             ParentOp::ReleaseReady => self.spawned()?.go_on(),
             ParentOp::AwaitExec => self.spawned()?.await_exec(),
-            ParentOp::PoststartHooks => hooks::run_all(&self.plan.hooks.poststart, &self.state.for_hooks(Status::Running), None),
+            ParentOp::PoststartHooks => {
+                let state = self.state.for_hooks(Status::Running);
+                hooks::run_all_unless(&self.plan.hooks.poststart, &state, None, self.interrupt())
+            }
         }
     }
 
@@ -249,25 +261,17 @@ impl Making<'_> {
         Ok(())
     }
 
-    fn open_tree(&mut self, op: &ParentOp) -> Result<()> {
-        let ParentOp::OpenTree { slot, path, recursive, nofollow, id_map, id_map_recursive } = op else { return Ok(()) };
-        let tree = HostTree {
-            path,
-            recursive: *recursive,
-            nofollow: *nofollow,
-            id_map: id_map.as_ref(),
-            id_map_recursive: *id_map_recursive,
-        };
-        self.context.trees.open(*slot, tree)
-    }
-
     fn clone_process(&mut self) -> Result<()> {
         let context = std::mem::take(&mut self.context);
         let directory = self.cgroup.as_ref().and_then(Cgroup::clone_into);
         let cloned_into = directory.is_some();
         let spawned = Spawned::clone(self.plan, context, &self.state.for_hooks(Status::Creating), directory)?;
         self.state.init_process_pid = spawned.pid();
-        self.spawned = Some(spawned);
+        let spawned = self.spawned.insert(spawned);
+        if let Some(interrupt) = self.signals.map(Signals::ending) {
+            let copy = fd::dup_from(interrupt, 3).told(|| "cannot watch for signals".to_string())?;
+            spawned.heed(copy);
+        }
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.enter(self.state.init_process_pid, cloned_into))
     }
 
@@ -298,8 +302,9 @@ impl Making<'_> {
         self.spawned()?.await_hooks()?;
         // Both kinds run after the environment is made and before the process leaves the host's root: it is `created` for neither yet.
         let state = self.state.for_hooks(Status::Creating);
-        hooks::run_all(&self.plan.hooks.prestart, &state, Some(&self.request.bundle))?;
-        hooks::run_all(&self.plan.hooks.create_runtime, &state, Some(&self.request.bundle))?;
+        let (directory, interrupt) = (Some(self.request.bundle.as_str()), self.interrupt());
+        hooks::run_all_unless(&self.plan.hooks.prestart, &state, directory, interrupt)?;
+        hooks::run_all_unless(&self.plan.hooks.create_runtime, &state, directory, interrupt)?;
         self.spawned()?.hooks_done()
     }
 
@@ -338,6 +343,19 @@ impl Making<'_> {
             Err(also) => error.hint(format!("and what was made could not be removed: {also}")),
         }
     }
+}
+
+/// Takes a copy of a host tree, as the step says.
+pub(super) fn open_tree(trees: &mut HostTrees, op: &ParentOp) -> Result<()> {
+    let ParentOp::OpenTree { slot, path, recursive, nofollow, id_map, id_map_recursive } = op else { return Ok(()) };
+    let tree = HostTree {
+        path,
+        recursive: *recursive,
+        nofollow: *nofollow,
+        id_map: id_map.as_ref(),
+        id_map_recursive: *id_map_recursive,
+    };
+    trees.open(*slot, tree)
 }
 
 pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {

@@ -12,6 +12,7 @@ pub mod host;
 pub mod init_process;
 pub mod kill;
 pub mod list;
+pub mod mounts;
 pub mod notify;
 pub mod pause;
 pub mod ps;

@@ -13,6 +13,7 @@ pub mod exec_process;
 #[cfg(test)]
 mod golden;
 pub mod host;
+pub mod live_mounts;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;

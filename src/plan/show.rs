@@ -48,6 +48,8 @@ impl Display for Op {
             Op::ReadonlyPath(path) => write!(f, "make {path} read-only"),
             Op::MaskPaths { paths, .. } => write!(f, "mask {}", paths.join(" ")),
             Op::ReadonlyMounts => write!(f, "make the mounts that waited for it read-only"),
+            Op::Unmount(path) => write!(f, "take away the mount at {path}"),
+            Op::End => write!(f, "end"),
             Op::ReadonlyRoot => write!(f, "make the root filesystem read-only"),
             other => other.fmt_process(f),
         }

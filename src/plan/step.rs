@@ -176,6 +176,10 @@ pub enum Op {
     StartContainerHooks,
     /// Load the seccomp filter, then drop the capabilities kept for loading it.
     Seccomp(SeccompLoad),
+    /// Take away what is mounted at this place of a container that runs.
+    Unmount(String),
+    /// The process has done what it was made for, and ends.
+    End,
     /// execve(2)
     Exec,
 }

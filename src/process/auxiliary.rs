@@ -7,7 +7,7 @@
 //! be a new one (see [`crate::linux::clone`]).
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Told};
@@ -36,6 +36,8 @@ pub struct Program<'a> {
     pub input: &'a [u8],
     /// How long it may take.
     pub timeout: Option<Duration>,
+    /// It is killed when this becomes readable.
+    pub interrupt: Option<BorrowedFd<'a>>,
 }
 
 /// How it went.
@@ -45,6 +47,8 @@ pub enum End {
     Exited(Exit),
     /// Its time was over, and it was killed with its group.
     TimedOut,
+    /// It was to be interrupted, and was killed with its group.
+    Interrupted,
     /// It could not be executed.
     NotStarted(Errno),
 }
@@ -64,19 +68,21 @@ impl Program<'_> {
     /// Runs the program to its end. An error means that it could not be watched; then it has been killed.
     pub fn run(&self) -> Result<Left> {
         let mut running = self.start().map_err(|error| Error::from(error).doing(format!("cannot run \"{}\"", self.path)))?;
-        let watched = running.watch(self.input, self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
-        if !matches!(watched, Ok(true)) {
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let watched = running.watch(self.input, deadline, self.interrupt);
+        if !matches!(watched, Ok(Watched::Ended)) {
             // Nobody has waited for it, so its number, and with it that of its group, is still its own. It may be gone already.
             let _ = pid::kill(-running.pid, libc::SIGKILL);
             let _ = pid::send_signal(&running.pidfd, libc::SIGKILL);
         }
         let told = || format!("cannot watch \"{}\"", self.path);
         let exit = pid::wait(&running.pidfd).told(told)?;
-        let in_time = watched.told(told)?;
-        let end = match running.failure()? {
-            Some(errno) => End::NotStarted(errno),
-            None if in_time => End::Exited(exit),
-            None => End::TimedOut,
+        let watched = watched.told(told)?;
+        let end = match (running.failure()?, watched) {
+            (Some(errno), _) => End::NotStarted(errno),
+            (None, Watched::Ended) => End::Exited(exit),
+            (None, Watched::TimedOut) => End::TimedOut,
+            (None, Watched::Interrupted) => End::Interrupted,
         };
         Ok(Left { end, stdout: running.stdout.text(), stderr: running.stderr.text() })
     }
@@ -160,6 +166,14 @@ fn own_environment() -> Vec<CString> {
     std::env::vars_os().filter_map(entry).collect()
 }
 
+/// Why the watch over a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    Ended,
+    TimedOut,
+    Interrupted,
+}
+
 /// A program that runs.
 struct Running {
     pid: i32,
@@ -171,22 +185,27 @@ struct Running {
 }
 
 impl Running {
-    /// Feeds the program and takes its output until it ends (true) or its time is over (false).
-    fn watch(&mut self, input: &[u8], deadline: Option<Instant>) -> call::Result<bool> {
+    /// Feeds the program and takes its output until it ends, its time is over, or somebody interrupts.
+    fn watch(&mut self, input: &[u8], deadline: Option<Instant>, interrupt: Option<BorrowedFd<'_>>) -> call::Result<Watched> {
         let mut left = input;
         loop {
             let wait = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             let mut fds = vec![PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            fds.extend(interrupt.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             fds.extend(self.feed.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
             let outputs = [&self.stdout, &self.stderr].into_iter().filter_map(|tail| tail.pipe.as_ref());
             fds.extend(outputs.map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
             let ready = pid::poll(&mut fds, wait)?;
             let ended = fds[0].any() == Some(true);
+            let interrupted = interrupt.is_some() && fds[1].any() == Some(true);
             self.feed = self.feed.take().filter(|pipe| go_on_writing(pipe, &mut left));
             self.stdout.take();
             self.stderr.take();
-            if ended || ready == 0 {
-                return Ok(ended);
+            match (ended, interrupted, ready) {
+                (true, ..) => return Ok(Watched::Ended),
+                (_, true, _) => return Ok(Watched::Interrupted),
+                (.., 0) => return Ok(Watched::TimedOut),
+                _ => {}
             }
         }
     }

@@ -15,7 +15,12 @@ use crate::process::terminal::Joined;
 pub struct Signals {
     fd: OwnedFd,
     before: Set,
+    /// Readable while a signal waits that asks for an end. They stay to be read from the other.
+    ending: OwnedFd,
 }
+
+/// What a person or a service manager sends to end a command.
+const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
 impl Signals {
     /// Takes every signal that can be passed on.
@@ -25,7 +30,13 @@ impl Signals {
         let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
         let set = Set::ALL.without(&own);
         let before = signal::set_mask(set).told(told)?;
-        Ok(Signals { fd: signal::signalfd(set).told(told)?, before })
+        let ending = signal::signalfd(Set::of(&ENDING)).told(told)?;
+        Ok(Signals { fd: signal::signalfd(set).told(told)?, before, ending })
+    }
+
+    /// What becomes readable when the command shall end. As long as there is no program, nobody else would heed that.
+    pub fn ending(&self) -> BorrowedFd<'_> {
+        self.ending.as_fd()
     }
 
     /// The mask as it was.

@@ -56,13 +56,21 @@ fn run(program: &str, pid: i32, ranges: &[IdRange], at: &str) -> Result<()> {
     let mut args = vec![program.to_string(), pid.to_string()];
     args.extend(ranges.iter().flat_map(|range| [range.inside, range.outside, range.count]).map(|number| number.to_string()));
     let env = [];
-    let left =
-        Program { path: program, args: &args, env: Some(&env), directory: None, input: b"", timeout: Some(PROGRAM_TIMEOUT) }
-            .run()?;
+    let left = Program {
+        path: program,
+        args: &args,
+        env: Some(&env),
+        directory: None,
+        input: b"",
+        timeout: Some(PROGRAM_TIMEOUT),
+        interrupt: None,
+    }
+    .run()?;
     let why = match left.end {
         End::Exited(Exit::Code(0)) => return Ok(()),
         End::Exited(exit) => format!("{exit}: {}", left.stderr),
         End::NotStarted(errno) => errno_text(errno),
+        End::Interrupted => "it was interrupted".to_string(),
         End::TimedOut => format!("it ran longer than {} s", PROGRAM_TIMEOUT.as_secs()),
     };
     let error = Error::new(Kind::Kernel, format!("cannot map ids with {program}: {why}")).at(at);

@@ -38,6 +38,8 @@ pub struct Spawned {
     gated: bool,
     /// It is ours to kill, and to wait for.
     ours: bool,
+    /// Becomes readable when nobody wants it to be made any more.
+    interrupt: Option<OwnedFd>,
 }
 
 impl Spawned {
@@ -79,7 +81,7 @@ impl Spawned {
             // What was opened for it is its own now, and its end of the channel must end with it.
             Cloned::Parent { pid, pidfd } => {
                 drop((theirs, context));
-                Ok(Spawned { pid, pidfd, channel: ours, master: None, maps_missing: false, gated, ours: true })
+                Ok(Spawned { pid, pidfd, channel: ours, master: None, maps_missing: false, gated, ours: true, interrupt: None })
             }
         }
     }
@@ -93,6 +95,11 @@ impl Spawned {
         let first = std::mem::replace(&mut self.pidfd, pidfd);
         pid::wait(&first).told(|| "cannot wait for the process that joined the namespaces".into())?;
         Ok(self)
+    }
+
+    /// While it is waited for, an error comes of it when this becomes readable.
+    pub fn heed(&mut self, interrupt: OwnedFd) {
+        self.interrupt = Some(interrupt);
     }
 
     /// Its pid, in the runtime's pid namespace.
@@ -172,6 +179,23 @@ impl Spawned {
         Ok(())
     }
 
+    /// Waits until it has done all its steps and ended: for one that has no program.
+    pub fn await_end(&mut self) -> Result<()> {
+        match self.hear()? {
+            None => {}
+            Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
+            Some(_) => return Err(out_of_turn()),
+        }
+        let told = || "cannot learn how the process ended".to_string();
+        pid::wait_exited(&self.pidfd, Some(GONE)).told(told)?;
+        let exit = pid::wait(&self.pidfd).told(told)?;
+        self.ours = false;
+        match exit {
+            Exit::Code(0) => Ok(()),
+            other => Err(Error::new(Kind::Peer, format!("the process that entered the container has failed: {other}"))),
+        }
+    }
+
     /// Kills it, and waits until it is gone.
     pub fn abort(self) {
         drop(self);
@@ -203,10 +227,16 @@ impl Spawned {
     /// Its next word; none when it has closed its end and said all.
     fn hear(&mut self) -> Result<Option<ToParent>> {
         let told = || "cannot hear the container's process".to_string();
-        let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut fds =
+            vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.interrupt.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         pid::poll(&mut fds, None).told(told)?;
         // A process that has ended can have left words, but nothing that could be waited for: somebody else might hold its end.
+        let interrupted = fds.get(2).is_some_and(|fd| fd.any() == Some(true));
         let said = fds[0].any() == Some(true) || pid::wait_readable(&self.channel, Some(Duration::ZERO)).told(told)?;
+        if interrupted && !said {
+            return Err(Error::new(Kind::Peer, "interrupted by a signal before the container's program ran"));
+        }
         let heard = if said { self.channel.receive::<ToParent>().told(told)? } else { None };
         Ok(heard.map(|(message, with)| {
             if message == ToParent::Console {

@@ -92,9 +92,9 @@ impl RootFs {
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
-    pub fn current() -> Result<RootFs> {
+    pub fn current(trees: HostTrees) -> Result<RootFs> {
         let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-        Ok(RootFs { root, trees: HostTrees::default(), null: None, readonly_last: Vec::new(), parent: None })
+        Ok(RootFs { root, trees, null: None, readonly_last: Vec::new(), parent: None })
     }
 
     /// The directory that all paths of the container are opened in.

@@ -166,6 +166,23 @@ impl RootFs {
         self.after(place, mount)
     }
 
+    /// Takes away what is mounted at a place, with all below it. What uses it may go on with what it has open.
+    pub fn unmount(&mut self, path: &str) -> Result<()> {
+        self.parent = None;
+        let told = || format!("cannot take away the mount at {path}");
+        let place = self.root.open_path(path).told(told)?;
+        let there = fd::stat(&place).told(told)?;
+        if !there.mount_root {
+            return Err(Error::new(Kind::Config, format!("{}: nothing is mounted there", told())));
+        }
+        if there.is_dir() {
+            return sys::fchdir(&place).and_then(|()| sys::umount(".", true)).told(told);
+        }
+        // A file can only be named from its directory; a link there is refused by the kernel.
+        let (parent, leaf) = self.root.parent_of(path).told(told)?;
+        sys::fchdir(&parent).and_then(|()| sys::umount(leaf, true)).told(told)
+    }
+
     /// The place of a mount, made where nothing is.
     fn place(&self, mount: &Mount, make: Make) -> Result<OwnedFd> {
         let place =

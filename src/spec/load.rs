@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::{Problem, Process, Resources, Spec, field, index};
+use super::{Mount, Problem, Process, Resources, Spec, field, index};
 
 /// Reads config.json.
 pub fn parse_config(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
@@ -22,6 +22,14 @@ pub fn parse_process(bytes: &[u8]) -> Result<Process, Vec<Problem>> {
 /// Reads the resources file of `update --resources`: the object `linux.resources` of config.json by itself.
 pub fn parse_resources(bytes: &[u8]) -> Result<Resources, Vec<Problem>> {
     parse(bytes)
+}
+
+/// Reads the file of `mounts add`: the array `mounts` of a config.json by itself, or an object that has it.
+pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Vec<Problem>> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => parse(bytes),
+        _ => parse::<Spec>(bytes).map(|spec| spec.mounts),
+    }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Vec<Problem>> {

@@ -225,6 +225,7 @@ impl<'a> Init<'a> {
             Op::StartContainerHooks => self.start_container_hooks(),
             Op::Seccomp(load) => self.load_seccomp(load),
             Op::Exec => self.execute(),
+            Op::End => exit_now(0),
             Op::Rlimit { .. }
             | Op::Scheduler(_)
             | Op::IoPriority { .. }
@@ -244,6 +245,7 @@ impl<'a> Init<'a> {
             | Op::ReadonlyPath(_)
             | Op::MaskPaths { .. }
             | Op::ReadonlyMounts
+            | Op::Unmount(_)
             | Op::ReadonlyRoot => self.rootfs_step(op),
         }
     }
@@ -270,6 +272,7 @@ impl<'a> Init<'a> {
             Op::ReadonlyPath(path) => rootfs.readonly_path(path),
             Op::MaskPaths { paths, label } => rootfs.mask_paths(paths, label.as_deref()),
             Op::ReadonlyMounts => rootfs.readonly_mounts(),
+            Op::Unmount(path) => rootfs.unmount(path),
             Op::ReadonlyRoot => rootfs.readonly_root(),
             other => Err(unknown(other)),
         }
@@ -279,7 +282,7 @@ impl<'a> Init<'a> {
     fn rootfs(&mut self) -> Result<&mut RootFs> {
         let rootfs = match self.rootfs.take() {
             Some(rootfs) => rootfs,
-            None => RootFs::current()?,
+            None => RootFs::current(std::mem::take(&mut self.trees))?,
         };
         Ok(self.rootfs.insert(rootfs))
     }
