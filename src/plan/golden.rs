@@ -19,6 +19,9 @@ fn each(mut with: impl FnMut(&str, &Plan)) {
         if let Some(cpu) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.cpu.as_mut()) {
             (cpu.realtime_runtime, cpu.realtime_period) = (None, None);
         }
+        if let Some(memory) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.memory.as_mut()) {
+            (memory.swappiness, memory.disable_oom_killer) = (None, None);
+        }
         let mut host = Host { apparmor: true, selinux: true, ..Host::example() };
         match *name {
             // Podman is root over a user namespace of its own by then; runc's example is for an ordinary user.

@@ -114,20 +114,18 @@ fn memory_is_checked_before_it_is_lowered() {
 }
 
 #[test]
-fn memory_of_v1_only_is_said_and_passed_over() {
-    let json = r#"{"memory":{"swappiness":60,"disableOOMKiller":true,"kernel":5,"kernelTCP":6,"useHierarchy":false}}"#;
+fn memory_of_v1_only_is_refused_or_said() {
+    let host = Host::example();
+    refuses(r#"{"memory":{"swappiness":60}}"#, &host, "memory.swappiness", "v2");
+    refuses(r#"{"memory":{"disableOOMKiller":true}}"#, &host, "memory.disableOOMKiller", "v2");
+    writes(r#"{"memory":{"swappiness":18446744073709551615,"disableOOMKiller":false}}"#, &host, &[]);
+    let json = r#"{"memory":{"kernel":5,"kernelTCP":6,"useHierarchy":false}}"#;
     let asked = limits(&resources(json), RESOURCES, &Host::example()).unwrap();
     assert_eq!(asked.writes, []);
     let fields: Vec<&str> = asked.warnings.iter().map(|warning| warning.split(' ').next().unwrap()).collect();
     assert_eq!(
         fields,
-        [
-            "linux.resources.memory.swappiness",
-            "linux.resources.memory.disableOOMKiller",
-            "linux.resources.memory.useHierarchy",
-            "linux.resources.memory.kernel",
-            "linux.resources.memory.kernelTCP",
-        ]
+        ["linux.resources.memory.useHierarchy", "linux.resources.memory.kernel", "linux.resources.memory.kernelTCP",]
     );
 }
 

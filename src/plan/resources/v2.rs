@@ -82,11 +82,12 @@ fn swap(asks: &mut Asks, memory: &Memory) -> Option<String> {
 }
 
 fn memory_of_v1_only(asks: &mut Asks, memory: &Memory) {
-    if memory.swappiness.is_some() {
-        asks.warn("memory.swappiness", V1_ONLY);
+    // config-linux.md: what cannot be converted from v1 to v2 is an error. The greatest number is how callers write "not set".
+    if memory.swappiness.is_some_and(|swappiness| swappiness != u64::MAX) {
+        asks.problem("memory.swappiness", V1_ONLY.to_string());
     }
     if memory.disable_oom_killer == Some(true) {
-        asks.warn("memory.disableOOMKiller", V1_ONLY);
+        asks.problem("memory.disableOOMKiller", V1_ONLY.to_string());
     }
     if memory.use_hierarchy == Some(false) {
         asks.warn("memory.useHierarchy", "cgroup v2 always counts child cgroups");
