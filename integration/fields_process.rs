@@ -11,6 +11,10 @@ pub const TESTS: &[Test] = &[
     test!(every_rlimit).needs(&[Need::SYS_RESOURCE]),
     test!(every_scheduling_policy).needs(&[SYS_NICE]),
     test!(deadline_scheduling).needs(&[SYS_NICE]),
+    test!(scheduling_flags)
+        .needs(&[SYS_NICE])
+        .differs(&[("crun", "asks for utilisation clamps without room for them, which the kernel refuses")]),
+    test!(scheduling_that_the_kernel_refuses_is_told),
     test!(wrong_scheduling_is_refused).differs(&[("crun", "leaves it to the kernel, and runs what it can")]),
     test!(every_io_priority).needs(&[SYS_NICE]),
     test!(wrong_io_priority_is_refused),
@@ -107,6 +111,53 @@ fn deadline_scheduling() {
     bundle.set("/process/scheduler", given);
     let found = scheduling(bundle.run_detached().pid());
     assert_eq!(found, [6, 1 | 4, 0, 0, 1_000_000, 10_000_000, 20_000_000]);
+    let mut bundle = Bundle::new();
+    // Without a period the deadline is the period (sched(7)).
+    let given = json!({ "policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 30_000_000,
+        "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM"] });
+    bundle.set("/process/scheduler", given);
+    let found = scheduling(bundle.run_detached().pid());
+    assert_eq!(found, [6, 1 | 2, 0, 0, 2_000_000, 30_000_000, 30_000_000]);
+}
+
+/// A child made by the caller with a policy of its own: the flags that keep it, and those about utilisation, which some kernels lack.
+fn scheduling_flags() {
+    let run = |prefix: &[&str], given: &Value| {
+        let mut bundle = Bundle::new();
+        bundle.set("/process/scheduler", given.clone());
+        let container = bundle.container();
+        let output = bundle.output_of(bundle.run_through(prefix, &["--detach"]));
+        output.status.success().then(|| scheduling(container.pid())).ok_or(output.stderr)
+    };
+    let batch = ["chrt", "--batch", "0"];
+    let kept = run(&batch, &json!({ "policy": "SCHED_OTHER", "nice": 4, "flags": ["SCHED_FLAG_KEEP_POLICY"] })).unwrap();
+    assert_eq!((kept[0], kept[2]), (libc::SCHED_BATCH as u64, 4), "the policy stays, the rest is as asked");
+    let nice = ["nice", "-n", "6"];
+    let kept = run(&nice, &json!({ "policy": "SCHED_BATCH", "nice": 1, "flags": ["SCHED_FLAG_KEEP_PARAMS"] })).unwrap();
+    assert_eq!(kept[2], 6, "the parameters stay (and so does the policy, as kernels up to 6.18 read the flag)");
+    let both = ["SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS"];
+    let kept = run(&nice, &json!({ "policy": "SCHED_OTHER", "nice": 1, "flags": both })).unwrap();
+    assert_eq!((kept[0], kept[2]), (0, 6));
+    for clamp in ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"] {
+        match run(&[], &json!({ "policy": "SCHED_OTHER", "flags": [clamp] })) {
+            Ok(_) => {}
+            Err(message) => {
+                let lower = message.to_lowercase();
+                let told = lower.contains("eopnotsupp") || lower.contains("not supported");
+                assert!(lower.contains("sched") && told, "{clamp}: {message}");
+            }
+        }
+    }
+}
+
+/// SCHED_ISO is reserved, and no kernel has it.
+fn scheduling_that_the_kernel_refuses_is_told() {
+    let message = |given: Value| {
+        let mut bundle = Bundle::new();
+        bundle.set("/process/scheduler", given);
+        bundle.create_fails()
+    };
+    assert!(message(json!({ "policy": "SCHED_ISO" })).contains("sched"));
 }
 
 /// Creates a container with this value at this place, which must be refused with a message that names the field.

@@ -33,6 +33,10 @@ pub const TESTS: &[Test] = &[
     test!(failure_before_start_runs_poststop).differs(&[("crun", "runs no poststop hooks for a container that failed")]),
     test!(later_hooks_do_not_run_after_a_failure),
     test!(failure_names_the_hook),
+    test!(failure_shows_what_the_hook_said)
+        .differs(&[("runc", "shows all of it, however long"), ("crun", "leaves it to the hook's own streams")]),
+    test!(state_has_the_root)
+        .differs(&[("runc", "has no root in the state of hooks"), ("crun", "has it as the configuration writes it")]),
     test!(failure_of_start_container_stops_the_program),
     test!(failure_of_start_container_fails_start).differs(&[
         ("runc", "has returned from start before the hook runs"),
@@ -311,6 +315,38 @@ fn failure_names_the_hook() {
     let message = bundle.create_fails();
     assert!(message.contains("my-own-hook") || message.contains("createRuntime") || message.contains("hook #0"), "{message}");
     assert!(message.contains('3'), "its exit status: {message}");
+}
+
+/// The end of both streams, whichever kind it is and wherever it runs.
+fn failure_shows_what_the_hook_said() {
+    for kind in BEFORE_START {
+        let mut bundle = bundle("true");
+        hook(&mut bundle, kind, "seq 1 5000; echo told on stdout; echo told on stderr >&2; exit 3");
+        let message = bundle.create_fails();
+        assert!(message.contains("told on stdout") && message.contains("told on stderr"), "{kind}: {message}");
+        assert!(message.len() < 20_000, "{kind}: the end of it, not all: {} bytes", message.len());
+    }
+    let mut bundle = bundle("true");
+    hook(&mut bundle, "startContainer", "echo told on stderr >&2; exit 3");
+    let container = bundle.create();
+    let message = container.call(&["start"]).output().fails();
+    assert!(message.contains("told on stderr"), "{message}");
+}
+
+/// Not in the specification: NVIDIA's hook and others look for it.
+fn state_has_the_root() {
+    let mut bundle = bundle("exec sleep 1000");
+    KINDS.iter().for_each(|kind| hook(&mut bundle, kind, &format!("printf '%s' \"$state\" >$log/{kind}")));
+    let container = bundle.create();
+    container.start();
+    eventually("poststart has run", || !read("poststart").is_empty());
+    container.kill("KILL");
+    container.wait_status("stopped");
+    container.delete();
+    for kind in KINDS {
+        let state: Value = serde_json::from_str(&read(kind)).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(state["root"], json!(bundle.inside("/").to_str().unwrap().trim_end_matches('/')), "{kind}: {state}");
+    }
 }
 
 fn failure_of_start_container_stops_the_program() {

@@ -23,13 +23,18 @@ mod descriptors;
 mod errors;
 mod events;
 mod exec;
+mod fields_filesystems;
+mod fields_kernel;
 mod fields_linux;
 mod fields_mounts;
 mod fields_process;
+mod fields_seccomp;
+mod fields_table;
 mod harness;
 mod hooks;
 mod lifecycle;
 mod live_mounts;
+mod lsm;
 mod mounts;
 mod namespaces;
 mod process;
@@ -66,6 +71,11 @@ const GROUPS: &[Group] = &[
     Group { name: "fields_process", tests: fields_process::TESTS },
     Group { name: "fields_mounts", tests: fields_mounts::TESTS },
     Group { name: "fields_linux", tests: fields_linux::TESTS },
+    Group { name: "fields_filesystems", tests: fields_filesystems::TESTS },
+    Group { name: "fields_seccomp", tests: fields_seccomp::TESTS },
+    Group { name: "fields_kernel", tests: fields_kernel::TESTS },
+    Group { name: "fields_table", tests: fields_table::TESTS },
+    Group { name: "lsm", tests: lsm::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
     Group { name: "contract", tests: contract::TESTS },

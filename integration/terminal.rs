@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
     test!(console_socket_gets_the_master),
     test!(stdio_is_the_terminal),
     test!(console_size),
+    test!(console_size_of_an_exec),
     test!(resize),
     test!(input_and_interrupt),
     test!(controlling_terminal),
@@ -126,6 +127,29 @@ fn console_size() {
     bundle.set("/process/consoleSize", json!({ "height": 33, "width": 77 }));
     let (_container, mut master) = start(&bundle);
     assert_eq!(master.wait_for("end\r\n"), "33 77\r\nend\r\n");
+}
+
+/// The size of the process file, not of the container's own terminal.
+fn console_size_of_an_exec() {
+    let bundle = Bundle::new();
+    let container = bundle.run_detached();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/bin/sh", "-c", "stty size; echo end; exec sleep 1000"]);
+    process["terminal"] = json!(true);
+    process["consoleSize"] = json!({ "height": 44, "width": 111 });
+    let file = crate::harness::bundle::folder().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let receiver = Receiver::new("console");
+    let pid_file = crate::harness::bundle::folder().join("exec-pid");
+    let flags = ["--detach", "--process", file.to_str().unwrap(), "--console-socket", receiver.path()];
+    let words = [&["exec"], &flags[..], &["--pid-file", pid_file.to_str().unwrap(), &container.id]].concat();
+    Call::new(&words).output().ok();
+    let mut master = Master::new(receiver.receive().1);
+    assert_eq!(master.wait_for("end\r\n"), "44 111\r\nend\r\n");
+    // It is left to us: while nobody reaps it, the container's pid namespace cannot end.
+    let pid = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    crate::harness::bundle::wait_orphan(pid);
 }
 
 fn resize() {

@@ -21,6 +21,11 @@ use super::bundle;
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much longer everything may take than on a quick machine: BERTH_TEST_PATIENCE, for emulated ones.
+pub fn patience() -> u32 {
+    std::env::var("BERTH_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
 /// How long its stdout may stay open after its end.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -99,7 +104,7 @@ impl Call {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.stdin(Stdio::null());
-        Call { command, deadline: DEADLINE }
+        Call { command, deadline: DEADLINE * patience() }
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Call {
@@ -176,9 +181,9 @@ pub fn wait(child: &mut Child) -> ExitStatus {
             eprintln!("  {status}");
             return status;
         }
-        if start.elapsed() > DEADLINE {
+        if start.elapsed() > DEADLINE * patience() {
             let _ = child.kill();
-            panic!("the runtime did not end within {} s", DEADLINE.as_secs());
+            panic!("the runtime did not end within {} s", (DEADLINE * patience()).as_secs());
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -267,7 +272,7 @@ impl Running {
                     eprintln!("  {status}\n  stdout: {:?}\n  stderr: {:?}", output.stdout, output.stderr);
                     return output;
                 }
-                Some((status, at)) if at.elapsed() > GRACE => {
+                Some((status, at)) if at.elapsed() > GRACE * patience() => {
                     panic!("someone holds stdout or stderr after the command ended with {status}: {:?}", self.stderr.text())
                 }
                 None if start.elapsed() > self.deadline => {

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-/// Waits until `condition` holds, at most ten seconds; `what` says what was waited for.
+use super::call::patience;
+
+/// Waits until `condition` holds, at most ten seconds (times [`patience`]); `what` says what was waited for.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds in vain until {what}");
+        assert!(start.elapsed() < Duration::from_secs(10) * patience(), "waited ten seconds in vain until {what}");
         sleep(Duration::from_millis(2));
     }
 }

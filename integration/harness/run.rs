@@ -57,6 +57,13 @@ pub struct Group {
     pub tests: &'static [Test],
 }
 
+impl Group {
+    /// The full names of its tests: `group.test`.
+    pub fn names(&self) -> Vec<String> {
+        self.tests.iter().map(|test| format!("{}.{}", self.name, test.name)).collect()
+    }
+}
+
 /// Exit statuses of a test's processes.
 pub const PASSED: i32 = 0;
 /// The message is the first line of the output.
@@ -86,7 +93,7 @@ pub fn main_with(groups: &'static [Group]) {
             "--jobs" => jobs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or_else(|| usage()),
             "--one" => {
                 let name = arguments.next().unwrap_or_else(|| usage());
-                warden::watch(&name, Duration::from_secs(find(&name).seconds))
+                warden::watch(&name, Duration::from_secs(find(&name).seconds) * call::patience())
             }
             "--body" => body(&find(&arguments.next().unwrap_or_else(|| usage()))),
             flag if flag.starts_with('-') => usage(),

@@ -3,7 +3,7 @@
 //!
 //! 1. The state is read once, and everything else that is read (process file, saved configuration) before anything is made.
 //! 2. A container that is stopped, or paused without `--ignore-paused`, gets an error.
-//! 3. The process is cloned into the container's cgroup, enters its namespaces by the pidfd of its first process, and executes.
+//! 3. The process is cloned into the container's cgroup, put into its resctrl group, enters its namespaces by the pidfd of its first process, and executes.
 //! 4. Detached, the command ends there; in the foreground it ends as the program does.
 
 use std::os::fd::OwnedFd;
@@ -22,6 +22,7 @@ use crate::process;
 use crate::process::forward::Signals;
 use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
+use crate::rdt;
 use crate::spec::types::{Process, Spec};
 use crate::spec::{load, validate};
 
@@ -64,6 +65,7 @@ pub fn exec(store: &Store, id: &Id, request: &ExecRequest, wanted: &Wanted, warn
     let mut spawned = spawned?;
     if plan.moved {
         place.enter(spawned.pid(), place.clone_into().is_some())?;
+        state.resctrl.as_ref().map_or(Ok(()), |group| rdt::enter(group, spawned.pid()))?;
         spawned.proceed()?;
     }
     drop(place);
@@ -103,7 +105,7 @@ fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest,
         id: state.id.clone(),
         namespaces: Namespaces::from_bits_truncate(state.namespaces),
         deny_setgroups: state.deny_setgroups,
-        moved: place.moves(),
+        moved: place.moves() || state.resctrl.is_some(),
     };
     let mut plan = plan::exec::exec(&spec, &process, request, &entered, &host::probe_for_exec()).map_err(refused)?;
     let said = checked.warnings.iter().map(|warning| format!("{}: {}", warning.at, warning.rule));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `features`: what this build does, of everything the specification names (features.md). Engines ask it when they start, so it looks at
-//! nothing but the program itself.
+//! nothing but the program itself, and asks the kernel which seccomp flags it has: `supportedFlags` is the one list that is about both.
 
+use crate::linux::seccomp;
 use crate::plan::mounts::options::mount_options_known;
 use crate::plan::seccomp::Arch;
 use crate::plan::seccomp_profile;
@@ -22,7 +23,9 @@ pub fn features() -> Features {
             rdma: Some(true),
         },
         seccomp_archs: Arch::ALL.iter().map(|arch| arch.oci_name().to_string()).collect(),
-        seccomp_supported_flags: owned(seccomp_profile::FLAGS.iter().map(|(name, _)| *name).collect()),
+        seccomp_supported_flags: owned(
+            seccomp_profile::FLAGS.iter().filter(|(_, flag)| seccomp::has_flag(*flag)).map(|(name, _)| *name).collect(),
+        ),
         apparmor: true,
         selinux: true,
         intel_rdt: true,
@@ -34,6 +37,6 @@ pub fn features() -> Features {
             ("io.github.berth.commit".to_string(), option_env!("BERTH_COMMIT").unwrap_or("unknown").to_string()),
         ]
         .into(),
-        unsafe_annotations: owned(vec!["org.systemd.property.", "run.oci.delegate-cgroup"]),
+        unsafe_annotations: owned(vec!["org.systemd.property.", "run.oci.delegate-cgroup", seccomp_profile::RECEIVER]),
     })
 }

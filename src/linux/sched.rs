@@ -43,7 +43,7 @@ pub struct Attributes {
     pub period: u64,
 }
 
-/// struct sched_attr, its first version.
+/// struct sched_attr, its second version (Linux 5.3): without the room for utilisation clamps the kernel refuses their flags.
 #[repr(C)]
 #[derive(Default)]
 struct RawAttributes {
@@ -55,13 +55,15 @@ struct RawAttributes {
     runtime: u64,
     deadline: u64,
     period: u64,
+    util_min: u32,
+    util_max: u32,
 }
 
-/// sched_setattr(2) of this process.
+/// sched_setattr(2) of this process. Utilisation clamps, where `flags` ask for them, are 0: no field of a configuration holds any.
 pub fn set_attributes(to: &Attributes) -> Result<()> {
     let size = size_of::<RawAttributes>() as u32;
     let Attributes { policy, flags, nice, priority, runtime, deadline, period } = *to;
-    let mut raw = RawAttributes { size, policy, flags, nice, priority, runtime, deadline, period };
+    let mut raw = RawAttributes { size, policy, flags, nice, priority, runtime, deadline, period, ..Default::default() };
     // SAFETY: `raw` lives until the call returns and says its size.
     unsafe { syscall!(libc::SYS_sched_setattr, 0, &raw mut raw, 0) }.call(|| format!("sched_setattr(0, {to:?}, 0)"))?;
     Ok(())

@@ -7,8 +7,8 @@ use super::resources::path::SubCgroup;
 use super::step::{Op, SeccompLoad, Step};
 use super::{Exec, Host, process, seccomp_profile};
 use crate::linux::types::Namespaces;
-use crate::spec::Problem;
 use crate::spec::types::{Process, Spec};
+use crate::spec::{Problem, number_list};
 
 /// What the command line says of the process, beside the process itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub struct Entered {
     pub namespaces: Namespaces,
     /// setgroups(2) is denied in its user namespace.
     pub deny_setgroups: bool,
-    /// clone3(2) cannot put the process into all cgroups of the container: the runtime moves it, and it waits for that.
+    /// clone3(2) cannot put the process into all groups of the container, or it has a resctrl group: the runtime moves it, and it waits
+    /// for that.
     pub moved: bool,
 }
 
@@ -55,7 +56,7 @@ pub struct ExecPlan {
     pub oom_score_adj: Option<i32>,
     /// Inherited in the same way: the CPUs it runs on until it is in the container's cgroup (execCPUAffinity.initial).
     pub initial_cpus: Option<Vec<u32>>,
-    /// It waits for the runtime to move it into cgroups, before anything else.
+    /// It waits for the runtime to move it into cgroups and a resctrl group, before anything else.
     pub moved: bool,
     /// It tells the runtime when it is ready, to learn its own pid: for what the seccomp listener is told.
     pub tells_ready: bool,
@@ -165,7 +166,7 @@ fn program(process: &Process, request: &ExecRequest) -> Exec {
 #[expect(clippy::type_complexity, reason = "two lists, each of which may be absent")]
 fn affinity(process: &Process) -> Result<(Option<Vec<u32>>, Option<Vec<u32>>), Vec<Problem>> {
     let Some(wanted) = &process.exec_cpu_affinity else { return Ok((None, None)) };
-    let read = |text: &str, name: &str| match process::list(text) {
+    let read = |text: &str, name: &str| match number_list::parse(text) {
         Ok(cpus) => Ok((!cpus.is_empty()).then_some(cpus)),
         Err(rule) => Err(vec![Problem::new(format!("process.execCPUAffinity.{name}"), rule)]),
     };

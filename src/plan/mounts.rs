@@ -108,8 +108,8 @@ fn one(context: &Context, mount: &spec::Mount, at: &str, mounts: &mut Mounts) ->
     };
     match &planned.source {
         Source::New { fstype, .. } => {
-            let set = planned.attr_recursive.flags();
-            planned.attr.set(set);
+            // There is nothing below it yet.
+            planned.attr.then(planned.attr_recursive);
             // Through a symbolic link, the image would choose where the kernel's own files appear (CVE-2019-19921).
             planned.destination_nofollow |= matches!(fstype.as_str(), "proc" | "sysfs");
             if fstype == "tmpfs" {

@@ -5,8 +5,8 @@ use super::namespaces::NamespacePlan;
 use super::step::{Identity, Op, Scheduler};
 use super::{Exec, Host, Request};
 use crate::linux::types::CapSet;
-use crate::spec::Problem;
 use crate::spec::types::{Capabilities, Process};
+use crate::spec::{Problem, number_list};
 
 /// The path of the proxied notify socket inside the container (sd_notify(3)).
 pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
@@ -237,22 +237,10 @@ pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Pro
         bits |=
             FLAGS.iter().find(|(known, _)| known == name).ok_or_else(|| Problem::new(at, format!("unknown flag \"{name}\"")))?.1;
     }
-    Ok(Op::MemoryPolicy { mode: bits, nodes: list(&given.nodes).map_err(|rule| Problem::new("linux.memoryPolicy.nodes", rule))? })
-}
-
-/// A list as the kernel writes it: `0-3,7`; empty for none.
-pub fn list(text: &str) -> Result<Vec<u32>, String> {
-    let number = |word: &str| word.trim().parse::<u32>().map_err(|_| format!("\"{text}\" is not a list of numbers like 0-3,7"));
-    let mut all = Vec::new();
-    for part in text.split(',').filter(|_| !text.trim().is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last || last > 1 << 16 {
-            return Err(format!("\"{part}\" is not a range of numbers up to 65536"));
-        }
-        all.extend(first..=last);
-    }
-    Ok(all)
+    Ok(Op::MemoryPolicy {
+        mode: bits,
+        nodes: number_list::parse(&given.nodes).map_err(|rule| Problem::new("linux.memoryPolicy.nodes", rule))?,
+    })
 }
 
 /// The program, its arguments and its environment.

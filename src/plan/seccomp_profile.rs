@@ -14,6 +14,9 @@ pub const FLAGS: [(&str, u64); 4] = [
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 1 << 5),
 ];
 
+/// crun's annotation for the listener's socket, which counts where the profile has no listenerPath.
+pub const RECEIVER: &str = "run.oci.seccomp.receiver";
+
 /// Compiles the profile of a configuration, if it has one.
 pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoad>, Vec<Problem>> {
     let Some(given) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return Ok(None) };
@@ -25,32 +28,48 @@ pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoa
     for (index, syscall) in given.syscalls.iter().enumerate() {
         rules.push(rule(syscall).map_err(|error| fail(&format!("syscalls[{index}]"), &error))?);
     }
-    let profile = Profile { default_action, architectures: architectures(given)?, rules };
+    let profile = Profile { default_action, architectures: architectures(given, warnings)?, rules };
     let program = compile(&profile, Options::default()).map_err(|error| fail("", &error))?;
     if !program.unknown.is_empty() {
         warnings.push(format!("linux.seccomp: passed over unknown system calls: {}", program.unknown.join(", ")));
     }
-    let listener = match (program.notifies, given.listener_path.is_empty()) {
-        (true, true) => return Err(fail("listenerPath", &"SCMP_ACT_NOTIFY needs the path of a listener's socket")),
-        (true, false) => Some((given.listener_path.clone(), given.listener_metadata.clone())),
-        _ => None,
+    let receiver = Some(&given.listener_path).filter(|path| !path.is_empty()).or_else(|| spec.annotations.get(RECEIVER));
+    let listener = match (program.notifies, receiver) {
+        (true, None) => return Err(fail("listenerPath", &"SCMP_ACT_NOTIFY needs the path of a listener's socket")),
+        (true, Some(path)) => Some((path.clone(), given.listener_metadata.clone())),
+        (false, _) => None,
     };
-    Ok(Some(SeccompLoad { filter: program.filter, flags: flags(given)?, listener }))
+    Ok(Some(SeccompLoad { filter: program.filter, flags: flags(given, program.notifies)?, listener }))
 }
 
-fn architectures(given: &Seccomp) -> Result<Vec<Arch>, Vec<Problem>> {
-    let one = |(index, name): (usize, &String)| {
+/// Without those of the other byte order, which no program on this machine can be of: nothing would ever match their part of a filter.
+fn architectures(given: &Seccomp, warnings: &mut Vec<String>) -> Result<Vec<Arch>, Vec<Problem>> {
+    let mut all = Vec::with_capacity(given.architectures.len());
+    for (index, name) in given.architectures.iter().enumerate() {
         let at = format!("linux.seccomp.architectures[{index}]");
-        Arch::from_oci(name).map_err(|error| vec![Problem::new(at, error.to_string())])
-    };
-    given.architectures.iter().enumerate().map(one).collect()
+        let arch = Arch::from_oci(name).map_err(|error| vec![Problem::new(&at, error.to_string())])?;
+        match arch.is_big_endian() == Arch::NATIVE.is_big_endian() {
+            true => all.push(arch),
+            false => {
+                warnings.push(format!("{at}: {name} is of another byte order than this machine, where none of its programs run"))
+            }
+        }
+    }
+    Ok(all)
 }
 
-fn flags(given: &Seccomp) -> Result<u64, Vec<Problem>> {
+/// A flag about listeners is refused without one, as the kernel does: seccomp(2) says EINVAL.
+fn flags(given: &Seccomp, notifies: bool) -> Result<u64, Vec<Problem>> {
     let mut bits = 0;
     for (index, name) in given.flags.iter().enumerate() {
         let at = format!("linux.seccomp.flags[{index}]");
         let known = FLAGS.iter().find(|(known, _)| known == name);
+        if name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" && !notifies {
+            return Err(vec![Problem::new(
+                at,
+                format!("\"{name}\" is about a listener: no rule of the profile has SCMP_ACT_NOTIFY"),
+            )]);
+        }
         bits |= known.ok_or_else(|| vec![Problem::new(at, format!("unknown seccomp flag \"{name}\""))])?.1;
     }
     Ok(bits)

@@ -299,6 +299,12 @@ impl AttrChange {
         self.clear |= attr;
         self.set &= !attr;
     }
+    /// Adds what is said later: it wins where both say something.
+    pub fn then(&mut self, later: AttrChange) {
+        self.clear(later.clear);
+        self.set(later.set);
+        self.atime = later.atime.or(self.atime);
+    }
     /// Chooses the access-time rule; the last word wins.
     pub fn atime(&mut self, atime: Atime) {
         self.atime = Some(atime);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The features document (features.md, features-linux.md of runtime-spec 1.3.0), which `berth features` prints.
 //!
-//! It says what this program understands, not what this host can do, so that it is the same on every host. What the specification
-//! names is taken from [`super::names`]; what this build does is given by the caller as [`Facts`], who knows.
+//! It says what this program understands, not what this host can do, so that but for `supportedFlags` it is the same on every host. What
+//! the specification names is taken from [`super::names`]; what this build does is given by the caller as [`Facts`], who knows.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct Facts {
     pub cgroup: CgroupFeatures,
     /// Architectures the filter compiler knows; empty when there is no seccomp.
     pub seccomp_archs: Vec<String>,
-    /// Those of [`names::SECCOMP_FLAGS`] that can be used.
+    /// Those of [`names::SECCOMP_FLAGS`] that this kernel has as well.
     pub seccomp_supported_flags: Vec<String>,
     /// AppArmor profiles are set.
     pub apparmor: bool,
@@ -120,7 +120,7 @@ object! {
         archs: Vec<String> = "archs",
         /// Names of flags.
         known_flags: Vec<String> = "knownFlags",
-        /// Those that can be used.
+        /// Those that can be used on this kernel.
         supported_flags: Vec<String> = "supportedFlags",
     }
 

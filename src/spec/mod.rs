@@ -13,6 +13,7 @@ pub mod features;
 pub mod fixtures;
 pub mod load;
 pub mod names;
+pub mod number_list;
 pub mod types;
 pub mod validate;
 pub mod write;

@@ -4,6 +4,8 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::linux::fd::{stat, tests::Scratch};
 
@@ -171,4 +173,39 @@ fn swapping_a_directory_for_a_link_never_leads_out() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).unwrap();
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).unwrap();
     assert_eq!(std::fs::read_dir(scratch.path().join("host")).unwrap().count(), 1);
+}
+
+/// A link's target or a path to open, made of few words so that they meet.
+fn any_path() -> impl Strategy<Value = String> {
+    let part =
+        prop_oneof![Just("a"), Just("b"), Just("l0"), Just("l1"), Just("l2"), Just(".."), Just("."), Just("host"), Just("")];
+    (any::<bool>(), prop::collection::vec(part, 1..8))
+        .prop_map(|(absolute, parts)| format!("{}{}", if absolute { "/" } else { "" }, parts.join("/")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Links that lead anywhere, paths that climb: what is opened is inside, or nothing is.
+    #[test]
+    fn nothing_that_is_opened_lies_outside(links in prop::collection::vec(any_path(), 3), path in any_path()) {
+        let scratch = Scratch::new();
+        let rootfs = scratch.path().join("rootfs");
+        for dir in ["a/b", "b/a"] {
+            std::fs::create_dir_all(rootfs.join(dir)).unwrap();
+        }
+        for beside in ["host/a", "a", "b"] {
+            std::fs::create_dir_all(scratch.path().join(beside)).unwrap();
+        }
+        for (number, target) in links.iter().enumerate() {
+            let target = if target.is_empty() { "." } else { target };
+            symlink(target, rootfs.join(format!("l{number}"))).unwrap();
+            symlink(target, rootfs.join(format!("a/l{number}"))).unwrap();
+        }
+        let root = Root::open(&rootfs).unwrap();
+        for found in [root.open_path(&path), root.open_path_nofollow(&path)].into_iter().flatten() {
+            let is = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found))).unwrap();
+            prop_assert!(is.starts_with(&rootfs), "{:?} with links {:?} is {:?}", path, links, is);
+        }
+    }
 }

@@ -317,4 +317,44 @@ proptest! {
         let back: Vec<(u32, u32, u32)> = parsed.uids.iter().map(|range| (range.inside, range.outside, range.count)).collect();
         prop_assert_eq!(back, ranges);
     }
+
+    /// As a shell would without links: names are kept in order, `..` takes the last one, nothing is above the root.
+    #[test]
+    fn cleaned_paths_are_absolute_and_plain(path in "[a-c./]{0,24}") {
+        let cleaned = clean(&path);
+        let parts: Vec<&str> = cleaned[1..].split('/').filter(|part| !part.is_empty()).collect();
+        prop_assert!(cleaned.starts_with('/') && parts.iter().all(|part| *part != "." && *part != ".."), "{:?}", cleaned);
+        prop_assert_eq!(clean(&cleaned), cleaned.clone());
+        let mut expected = std::path::PathBuf::from("/");
+        for part in std::path::Path::new(&absolute(&path)).components() {
+            match part {
+                std::path::Component::ParentDir => drop(expected.pop()),
+                std::path::Component::Normal(name) => expected.push(name),
+                _ => {}
+            }
+        }
+        prop_assert_eq!(cleaned, expected.to_str().unwrap());
+    }
+
+    /// An option and what undoes it, in any order and number: the last one counts, recursively as well.
+    #[test]
+    fn every_pair_of_words_is_a_switch(on in prop::collection::vec(any::<bool>(), 1..8), which in 0usize..7, recursive: bool) {
+        const PAIRS: [(&str, &str, MountAttr); 7] = [
+            ("ro", "rw", MountAttr::RDONLY),
+            ("nosuid", "suid", MountAttr::NOSUID),
+            ("nodev", "dev", MountAttr::NODEV),
+            ("noexec", "exec", MountAttr::NOEXEC),
+            ("nodiratime", "diratime", MountAttr::NODIRATIME),
+            ("nosymfollow", "symfollow", MountAttr::NOSYMFOLLOW),
+            ("ro", "rw", MountAttr::RDONLY),
+        ];
+        let (set, clear, bit) = PAIRS[which];
+        let prefix = if recursive { "r" } else { "" };
+        let words: Vec<String> = on.iter().map(|on| format!("{prefix}{}", if *on { set } else { clear })).collect();
+        let parsed = Options::parse(&words, "").unwrap();
+        let (changed, other) = if recursive { (parsed.attr_recursive, parsed.attr) } else { (parsed.attr, parsed.attr_recursive) };
+        prop_assert!(other.is_empty());
+        prop_assert_eq!(changed.flags().contains(bit), on[on.len() - 1]);
+        prop_assert_eq!(changed.clears(bit), !on[on.len() - 1]);
+    }
 }

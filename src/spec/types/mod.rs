@@ -130,6 +130,46 @@ impl Mount {
 mod tests {
     use super::*;
 
+    /// docs/config-fields.md says of each field which tests show what becomes of it; `integration/fields_table.rs` looks for those tests.
+    /// (Those of `linux.resources` have rows as far as a kernel that is at hand shows them.)
+    #[test]
+    fn every_field_has_a_row() {
+        let table = include_str!("../../../docs/config-fields.md");
+        let objects: [(&str, &[&str]); 26] = [
+            ("", Spec::NAMES),
+            ("root.", Root::NAMES),
+            ("mounts[].", Mount::NAMES),
+            ("hooks.", Hooks::NAMES),
+            ("hooks.*[].", Hook::NAMES),
+            ("process.", Process::NAMES),
+            ("process.consoleSize.", BoxSize::NAMES),
+            ("process.user.", User::NAMES),
+            ("process.capabilities.", Capabilities::NAMES),
+            ("process.rlimits[].", Rlimit::NAMES),
+            ("process.scheduler.", Scheduler::NAMES),
+            ("process.ioPriority.", IoPriority::NAMES),
+            ("process.execCPUAffinity.", ExecCpuAffinity::NAMES),
+            ("linux.", Linux::NAMES),
+            ("linux.uidMappings[].", IdMapping::NAMES),
+            ("linux.namespaces[].", Namespace::NAMES),
+            ("linux.timeOffsets.*.", TimeOffset::NAMES),
+            ("linux.devices[].", Device::NAMES),
+            ("linux.netDevices.*.", NetDevice::NAMES),
+            ("linux.intelRdt.", IntelRdt::NAMES),
+            ("linux.memoryPolicy.", MemoryPolicy::NAMES),
+            ("linux.personality.", Personality::NAMES),
+            ("linux.seccomp.", Seccomp::NAMES),
+            ("linux.seccomp.syscalls[].", SeccompSyscall::NAMES),
+            ("linux.seccomp.syscalls[].args[].", SeccompArg::NAMES),
+            ("linux.resources.devices[].", DeviceRule::NAMES),
+        ];
+        for (object, names) in objects {
+            for name in names {
+                assert!(table.contains(&format!("\n| `{object}{name}`")), "no row for {object}{name}");
+            }
+        }
+    }
+
     #[test]
     fn absent_and_null_are_the_same() {
         let absent: Spec = serde_json::from_str(r#"{"ociVersion":"1.3.0"}"#).unwrap();

@@ -8,10 +8,12 @@
 //! A problem refuses the configuration. A warning is for what the specification wants said but not refused (unknown capabilities), and
 //! for what will be done in another way than it is written.
 
-use super::{At, Hook, Mount, Problem, Process, Resources, Spec, names};
+use super::{At, Hook, Mount, Problem, Process, Resources, Spec, names, number_list};
 
 mod linux;
 mod process;
+#[cfg(test)]
+mod properties;
 mod resources;
 mod seccomp;
 mod sysctl;
@@ -233,16 +235,10 @@ impl Verdict {
         }
     }
 
-    /// A list of CPUs or memory nodes as cpuset(7) writes them: `0-3,7`, or `0-31:2/4` for two of every four.
+    /// A list of CPUs or memory nodes.
     fn number_list(&mut self, at: &At, list: &str) {
-        let number = |text: &str| text.trim().parse::<u32>().ok();
-        for part in list.split(',').filter(|part| !part.trim().is_empty()) {
-            let (range, stride) = part.split_once(':').unwrap_or((part, "1/1"));
-            let ascends = |(first, last)| number(first).zip(number(last)).is_some_and(|(first, last)| first <= last);
-            let sound = range.split_once('-').map_or(number(range).is_some(), ascends);
-            if !sound || !stride.split_once('/').is_some_and(ascends) {
-                self.problem(at, format!("{part:?} in {list:?} is neither a number nor a range such as 0-3"));
-            }
+        if let Err(rule) = number_list::parse(list) {
+            self.problem(at, rule);
         }
     }
 }
