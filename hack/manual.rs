@@ -11,9 +11,16 @@ use std::path::Path;
 use berth::cli::args;
 use clap_complete::Shell;
 
+/// The program; the test of `src/cli/manual_tests.rs` calls [`write`] itself.
+#[allow(dead_code)]
 fn main() -> io::Result<()> {
     let dir = std::env::args().nth(1).ok_or_else(|| Error::other("usage: cargo run --example manual -- DIR"))?;
-    let (man, completions) = (Path::new(&dir).join("man"), Path::new(&dir).join("completions"));
+    write(Path::new(&dir))
+}
+
+/// Writes them into the folders `man` and `completions` of `dir`.
+pub fn write(dir: &Path) -> io::Result<()> {
+    let (man, completions) = (dir.join("man"), dir.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
     let mut program = args::overview("berth").version(env!("CARGO_PKG_VERSION")).disable_version_flag(true);

@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod callers;
 mod cgroup;
 mod contract;
 mod delegation;
@@ -37,6 +38,7 @@ mod live_mounts;
 mod lsm;
 mod mounts;
 mod namespaces;
+mod outputs;
 mod process;
 mod rootfs;
 mod rootless;
@@ -49,7 +51,7 @@ mod update;
 use harness::run::{Group, main_with};
 
 /// All tests, in the order in which they are run.
-const GROUPS: &[Group] = &[
+pub const GROUPS: &[Group] = &[
     Group { name: "lifecycle", tests: lifecycle::TESTS },
     Group { name: "run", tests: run::TESTS },
     Group { name: "descriptors", tests: descriptors::TESTS },
@@ -78,6 +80,8 @@ const GROUPS: &[Group] = &[
     Group { name: "lsm", tests: lsm::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
+    Group { name: "outputs", tests: outputs::TESTS },
+    Group { name: "callers", tests: callers::TESTS },
     Group { name: "contract", tests: contract::TESTS },
 ];
 

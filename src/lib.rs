@@ -16,6 +16,10 @@
 //! ```
 #![warn(missing_docs)]
 
+// hack/manual.rs is a program and, for its test, a module.
+#[cfg(test)]
+extern crate self as berth;
+
 pub mod cgroup;
 pub mod cli;
 pub mod container;

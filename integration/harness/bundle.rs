@@ -317,6 +317,15 @@ impl Drop for Container {
     }
 }
 
+/// Ends a process that was left to us, by its pid file, and takes it away: as long as it lies there dead, the pid namespace that it was
+/// executed in does not end, and neither does that namespace's first process.
+#[track_caller]
+pub fn end_orphan(pid_file: &Path) {
+    let pid: i32 = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_orphan(pid);
+}
+
 /// Waits for a process that was left to us (we are a child subreaper); returns how it ended.
 #[track_caller]
 pub fn wait_orphan(pid: i32) -> WaitStatus {

@@ -67,8 +67,19 @@ impl Output {
     pub fn fails(self) -> String {
         assert!(self.code() != 0, "unexpected success: stdout {:?} stderr {:?}", self.stdout, self.stderr);
         assert!(!self.stderr.trim().is_empty(), "a failure without a message: stdout {:?}", self.stdout);
-        self.stderr
+        plain(&self.stderr)
     }
+}
+
+/// The messages of a text in which lines may be records (`time="…" level=error msg="…"`), as runtimes write them to a pipe.
+fn plain(text: &str) -> String {
+    let message = |line: &str| -> Option<String> {
+        let quoted = line.strip_prefix("time=\"")?.split_once(" msg=")?.1;
+        // Go's quoting is that of JSON but for bytes in hexadecimal.
+        let mut values = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
+        values.next()?.ok()
+    };
+    text.lines().map(|line| message(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 /// A call that is being prepared. Its environment is PATH alone, its stdin /dev/null.

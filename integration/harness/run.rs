@@ -29,6 +29,11 @@ impl Test {
         Test { name, body, needs: &[], differs: &[], seconds: 60 }
     }
 
+    /// The name of its function.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Skips the test on a host that lacks one of these.
     pub const fn needs(mut self, needs: &'static [Need]) -> Test {
         self.needs = needs;

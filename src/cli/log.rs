@@ -4,7 +4,7 @@
 //! Engines read the log: on failure it gets exactly one JSON object with `level`, `msg` and `time`, in one write(2) to a file opened for
 //! appending, and nothing below an error unless it was asked for. Writing the log never fails the operation.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::error::Error;
@@ -98,10 +98,13 @@ impl Log {
     /// Says why the command failed: to the log, and in plain words to stderr.
     pub fn failure(&self, error: &Error, prefix: &str) {
         let text = format!("{prefix}{error}");
-        if self.target != Target::Stderr || self.json {
+        // As runc has it: a person at a terminal reads plain words, and so does whoever has given us a log besides; what is piped into
+        // somebody else's log is a record of one line.
+        let record = self.target != Target::Stderr || self.json || !std::io::stderr().is_terminal();
+        if record {
             self.write(Level::Error, &text, Some(error));
         }
-        if self.target != Target::Stderr || !self.json {
+        if self.target != Target::Stderr || !record {
             let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
@@ -109,7 +112,7 @@ impl Log {
     fn record(&self, level: Level, text: &str, error: Option<&Error>) -> String {
         let time = crate::linux::time::now().rfc3339_seconds();
         if !self.json {
-            return format!("time=\"{time}\" level={} msg={:?}\n", level.name(), text);
+            return format!("time=\"{time}\" level={} msg={}\n", level.name(), quoted(text));
         }
         let mut object = serde_json::Map::new();
         object.insert("level".into(), level.name().into());
@@ -155,6 +158,24 @@ impl Log {
     }
 }
 
+/// The text as logrus quotes it (Go's %q): one line, and nothing in it that a terminal would obey.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// An entry in systemd's native protocol. The message's length is given, so that it may have lines.
 fn journal_entry(level: Level, name: &str, text: &str) -> Vec<u8> {
     let one_line = |text: &str| text.replace('\n', " ");
@@ -180,6 +201,15 @@ mod tests {
         assert_eq!(value["level"], "error");
         assert_eq!(value["code"], "E-NOTFOUND");
         assert!(value["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn text_records_are_one_line() {
+        let record = Log::default().record(Level::Warning, "a \"b\"\n\u{1b}[31mé\\", None);
+        assert!(
+            record.starts_with("time=\"20") && record.ends_with(" level=warning msg=\"a \\\"b\\\"\\n\\x1b[31mé\\\\\"\n"),
+            "{record}"
+        );
     }
 
     #[test]

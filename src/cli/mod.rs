@@ -4,6 +4,11 @@
 pub mod args;
 pub mod limits;
 pub mod log;
+#[cfg(test)]
+#[path = "../../hack/manual.rs"]
+mod manual;
+#[cfg(test)]
+mod manual_tests;
 pub mod request;
 pub mod show;
 pub mod table;

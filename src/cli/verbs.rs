@@ -104,7 +104,9 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
-    create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning))
+    let debug = |text: &str| context.log.say(Level::Debug, text);
+    let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
+    create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning), debug)
 }
 
 fn exec_in(context: &Context) -> Result<u8> {

@@ -6,6 +6,7 @@
 //! 3. `create` ends when the container's process waits at the start gate; `run` goes on to its program and, in the foreground, to its end.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use super::bundle::Bundle;
 use super::notify::NotifySocket;
@@ -32,7 +33,9 @@ use crate::rootfs::tree::{HostTree, HostTrees};
 pub type Warn<'a> = &'a dyn Fn(&str);
 
 /// Creates or runs a container. Returns the exit status of the command.
-pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: Warn<'_>) -> Result<u8> {
+///
+/// `debug`, where there is one, is told what each step of the plan took.
+pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: Warn<'_>, debug: Option<Warn<'_>>) -> Result<u8> {
     let foreground = request.verb == Verb::Run && !request.detach;
     if foreground && !request.no_subreaper {
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
@@ -49,13 +52,22 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     }
     let mut making = Making::new(request, host, bundle, plan, entry, warn, (own, boot));
     making.signals = signals.as_ref();
+    making.context.timed = debug.is_some();
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
-        if let Err(error) = making.carry_out(step) {
+        let begun = Instant::now();
+        let done = making.carry_out(step);
+        if let Some(debug) = debug {
+            debug(&format!("runtime step {number} of {total}: {}: {} µs", step.op, begun.elapsed().as_micros()));
+        }
+        if let Err(error) = done {
             return Err(making.undo(&store, error.of_step(number, total, &step.at)));
         }
     }
     let Making { state, entry, spawned, poststop, notify, .. } = making;
+    if let (Some(debug), Some(spawned)) = (debug, &spawned) {
+        tell_times(plan, spawned.times(), debug);
+    }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     drop(entry);
     let Some(signals) = signals else {
@@ -66,6 +78,14 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
         delete::finish(&store, &request.id, &state, &poststop)?.iter().for_each(|warning| warn(warning));
     }
     Ok(status)
+}
+
+/// What the steps of the container's process took. Those that wait for the runtime wait as long as that takes.
+fn tell_times(plan: &Plan, times: &[u32], debug: Warn<'_>) {
+    let total = plan.child.len();
+    for ((number, step), time) in (1..).zip(&plan.child).zip(times) {
+        debug(&format!("process step {number} of {total}: {}: {time} µs", step.op));
+    }
 }
 
 /// A container that is being made, and what has been made of it.
@@ -207,7 +227,7 @@ impl Making<'_> {
     /// The journal: what is going to be made, and the configuration that says so.
     fn save_creating(&mut self) -> Result<()> {
         self.entry.write("config.json", &self.bundle.bytes)?;
-        self.entry.save(&self.state)
+        self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }
 
     /// `start` binds the socket for a container that was created; `run` is its own start.
@@ -232,7 +252,7 @@ impl Making<'_> {
         warning.iter().for_each(|warning| (self.warn)(warning));
         if *cgroup.saved() != self.state.cgroup {
             self.state.cgroup = cgroup.saved().clone();
-            self.entry.save(&self.state)?;
+            self.entry.save_with(&self.state, &self.bundle.spec.mounts)?;
         }
         cgroup.apply(&plan.writes)?;
         if let Some(filter) = &plan.devices {
@@ -294,7 +314,7 @@ impl Making<'_> {
     fn enter_resctrl(&mut self, resctrl: &Resctrl) -> Result<()> {
         let saved = rdt::prepare(resctrl)?;
         self.state.resctrl = Some(saved.clone());
-        self.entry.save(&self.state)?;
+        self.entry.save_with(&self.state, &self.bundle.spec.mounts)?;
         rdt::make(resctrl, &saved, self.spawned()?.pid())
     }
 
@@ -312,7 +332,7 @@ impl Making<'_> {
     fn save_created(&mut self) -> Result<()> {
         self.state.init_process_start = start_time(self.state.init_process_pid)?;
         self.state.creating = false;
-        self.entry.save(&self.state)
+        self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }
 
     fn send_pidfd(&mut self, path: &str) -> Result<()> {

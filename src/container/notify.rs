@@ -36,8 +36,12 @@ impl NotifySocket {
     /// Binds the container's socket; `host` is the service manager's (NOTIFY_SOCKET).
     pub fn bind(state_directory: &str, host: &str) -> Result<NotifySocket> {
         let path = format!("{state_directory}/{DIRECTORY}/notify.sock");
-        // A start that was killed before it opened the gate has left its own. Whether there is one or not:
-        let _ = std::fs::remove_file(&path);
+        // A start that was killed before it opened the gate has left its own.
+        let directory = format!("{state_directory}/{DIRECTORY}");
+        match fd::open_dir_path(&directory).and_then(|dir| fd::unlinkat(&dir, "notify.sock")) {
+            Err(error) if error.errno != Errno::ENOENT => return Err(error).told(|| format!("cannot remove the old {path}")),
+            _ => {}
+        }
         let socket = socket::bind(Kind::Datagram, &path).told(|| format!("cannot make the notify socket {path}"))?;
         let node = fd::open(&path, OFlag::O_PATH | OFlag::O_NOFOLLOW).told(|| format!("cannot open the notify socket {path}"))?;
         fd::fchmod(&node, 0o777).told(|| format!("cannot open the notify socket {path} to the container"))?;

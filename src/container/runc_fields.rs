@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::state::State;
 use crate::linux::types::Namespaces;
+use crate::spec::types::Mount;
 
 /// A state as it is written.
 #[derive(Serialize)]
@@ -28,6 +29,14 @@ struct Config<'a> {
     labels: Vec<String>,
     cgroups: Cgroups,
     namespaces: Vec<Namespace>,
+    mounts: Vec<MountPlaces<'a>>,
+}
+
+/// A mount, as far as it is looked for: what of the host is where in the container.
+#[derive(Serialize)]
+struct MountPlaces<'a> {
+    source: &'a str,
+    destination: &'a str,
 }
 
 #[derive(Serialize)]
@@ -56,7 +65,7 @@ const NAMESPACES: [(Namespaces, &str, &str); 8] = [
 
 impl<'a> WithRuncFields<'a> {
     /// Adds the fields to a state.
-    pub fn of(state: &'a State) -> WithRuncFields<'a> {
+    pub fn of(state: &'a State, mounts: &'a [Mount]) -> WithRuncFields<'a> {
         let own = Namespaces::from_bits_truncate(state.namespaces);
         let mut labels: Vec<String> = state.annotations.iter().map(|(key, value)| format!("{key}={value}")).collect();
         labels.push(format!("bundle={}", state.bundle));
@@ -79,6 +88,7 @@ impl<'a> WithRuncFields<'a> {
                 labels,
                 cgroups: Cgroups { path },
                 namespaces: namespaces.map(|(_, kind, _)| Namespace { kind, path: "" }).collect(),
+                mounts: mounts.iter().map(|one| MountPlaces { source: &one.source, destination: &one.destination }).collect(),
             },
             cgroup_paths,
             namespace_paths: NAMESPACES
@@ -104,13 +114,15 @@ mod tests {
             namespaces: (Namespaces::PID | Namespaces::MOUNT).bits(),
             ..State::default()
         };
-        let text = serde_json::to_vec(&WithRuncFields::of(&state)).unwrap();
+        let mounts = [Mount { source: "/data".into(), destination: "/d".into(), ..Mount::default() }];
+        let text = serde_json::to_vec(&WithRuncFields::of(&state, &mounts)).unwrap();
         assert_eq!(serde_json::from_slice::<State>(&text).unwrap(), state);
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value["config"]["labels"], serde_json::json!(["k=v", "bundle=/b"]));
         assert_eq!(value["config"]["rootfs"], "/b/rootfs");
         assert_eq!(value["config"]["namespaces"][0]["type"], "NEWPID");
         assert_eq!(value["namespace_paths"]["NEWNET"], "/proc/7/ns/net");
+        assert_eq!(value["config"]["mounts"], serde_json::json!([{ "source": "/data", "destination": "/d" }]));
         assert_eq!(value["init_process_pid"], 7);
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
+use super::mounts;
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
 use crate::cgroup::Cgroup;
@@ -13,6 +14,7 @@ use crate::linux::types::Errno;
 use crate::linux::{fd, proc};
 use crate::plan::Id;
 use crate::process::gate;
+use crate::spec::types::Mount;
 
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
 const STATE_MAX: usize = 16 << 20;
@@ -171,7 +173,13 @@ impl Entry {
 
     /// Replaces the state, so that a reader sees the old one or the new one.
     pub fn save(&self, state: &State) -> Result<()> {
-        let bytes = serde_json::to_vec(&WithRuncFields::of(state))
+        // For tools that look: what cannot be read is not worth a failure.
+        self.save_with(state, &mounts::current(self).unwrap_or_default())
+    }
+
+    /// As [`Entry::save`], by whoever knows the container's mounts.
+    pub fn save_with(&self, state: &State, mounts: &[Mount]) -> Result<()> {
+        let bytes = serde_json::to_vec(&WithRuncFields::of(state, mounts))
             .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
         self.write("state.json", &bytes)
     }

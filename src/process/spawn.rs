@@ -40,6 +40,8 @@ pub struct Spawned {
     ours: bool,
     /// Becomes readable when nobody wants it to be made any more.
     interrupt: Option<OwnedFd>,
+    /// How long its steps took, in microseconds, as far as it has told.
+    times: Vec<u32>,
 }
 
 impl Spawned {
@@ -81,7 +83,17 @@ impl Spawned {
             // What was opened for it is its own now, and its end of the channel must end with it.
             Cloned::Parent { pid, pidfd } => {
                 drop((theirs, context));
-                Ok(Spawned { pid, pidfd, channel: ours, master: None, maps_missing: false, gated, ours: true, interrupt: None })
+                Ok(Spawned {
+                    pid,
+                    pidfd,
+                    channel: ours,
+                    master: None,
+                    maps_missing: false,
+                    gated,
+                    ours: true,
+                    interrupt: None,
+                    times: Vec::new(),
+                })
             }
         }
     }
@@ -100,6 +112,11 @@ impl Spawned {
     /// While it is waited for, an error comes of it when this becomes readable.
     pub fn heed(&mut self, interrupt: OwnedFd) {
         self.interrupt = Some(interrupt);
+    }
+
+    /// How long its steps took, in microseconds, in their order: as far as it has told, where it was asked.
+    pub fn times(&self) -> &[u32] {
+        &self.times
     }
 
     /// Its pid, in the runtime's pid namespace.
@@ -169,7 +186,7 @@ impl Spawned {
     pub fn await_exec(&mut self) -> Result<()> {
         loop {
             match self.hear()? {
-                Some(ToParent::Console) => {}
+                Some(ToParent::Console | ToParent::Times(_)) => {}
                 Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
                 Some(_) => return Err(out_of_turn()),
                 None => break,
@@ -216,7 +233,7 @@ impl Spawned {
     fn next(&mut self) -> Result<ToParent> {
         loop {
             match self.hear()? {
-                Some(ToParent::Console) => {}
+                Some(ToParent::Console | ToParent::Times(_)) => {}
                 Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
                 Some(message) => return Ok(message),
                 None => return Err(self.death()),
@@ -239,8 +256,10 @@ impl Spawned {
         }
         let heard = if said { self.channel.receive::<ToParent>().told(told)? } else { None };
         Ok(heard.map(|(message, with)| {
-            if message == ToParent::Console {
-                self.master = with;
+            match &message {
+                ToParent::Console => self.master = with,
+                ToParent::Times(times) => self.times.clone_from(times),
+                _ => {}
             }
             message
         }))

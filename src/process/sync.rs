@@ -23,6 +23,8 @@
 //!                   ◄── end of file         the socket is close-on-exec: the program runs
 //! ```
 //!
+//! Where step times are asked for, `Times` goes before `Ready` and before execve(2), and nobody waits for it.
+//!
 //! Instead of any message the container's process may send `Failed` (twice, when it has more to say), and exits. Either side's death is
 //! an end of file for the other, because nobody else holds a copy of its end; nothing waits for the dead.
 //!
@@ -56,6 +58,8 @@ pub enum ToParent {
     Console,
     /// All is done that can be done before the start.
     Ready,
+    /// How long each step so far has taken, in microseconds; only where that was asked (`--debug`).
+    Times(Vec<u32>),
     /// It cannot go on. It has the same plan, so that the error says by itself which step of how many this was.
     Failed(Error),
 }
@@ -107,6 +111,10 @@ impl Message for ToParent {
             ToParent::AskHooks => vec![2],
             ToParent::Console => vec![3],
             ToParent::Ready => vec![4],
+            ToParent::Times(times) => {
+                let fit = times.iter().take((MAX_MESSAGE - 1) / 4);
+                std::iter::once(6).chain(fit.flat_map(|time| time.to_le_bytes())).collect()
+            }
             ToParent::Failed(error) => {
                 let mut out = vec![5];
                 out.extend(error.encode());
@@ -121,6 +129,10 @@ impl Message for ToParent {
             [2] => Some(ToParent::AskHooks),
             [3] => Some(ToParent::Console),
             [4] => Some(ToParent::Ready),
+            [6, rest @ ..] => {
+                let (times, cut) = rest.as_chunks::<4>();
+                cut.is_empty().then(|| ToParent::Times(times.iter().map(|time| u32::from_le_bytes(*time)).collect()))
+            }
             [5, rest @ ..] => Some(ToParent::Failed(Error::decode(rest)?)),
             _ => None,
         }

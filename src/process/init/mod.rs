@@ -23,6 +23,7 @@ pub mod program;
 pub mod stdio;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use crate::error::{Error, Kind, Result, Told};
 use crate::hooks::{self, HookState};
@@ -66,6 +67,8 @@ pub struct InitContext {
     pub enter: Option<(OwnedFd, Namespaces)>,
     /// Others live in the namespaces that it begins in: it hides from them as soon as the runtime has mapped its ids.
     pub hide: bool,
+    /// The runtime wants to know how long each step takes.
+    pub timed: bool,
 }
 
 impl InitContext {
@@ -88,7 +91,10 @@ pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
         exit_now(1);
     }
     for (index, step) in work.steps.iter().enumerate() {
-        if let Err(error) = init.step(&step.op) {
+        let begun = init.begin_step(&step.op);
+        let done = init.step(&step.op);
+        init.times.extend(begun.map(|begun| u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX)));
+        if let Err(error) = done {
             init.fail(error.clone(), Some(index));
             // Looking for an explanation may end the process, where a seccomp filter does not like it: the error itself is told by now.
             if let Some(hint) = init.explain() {
@@ -129,13 +135,16 @@ struct Init<'a> {
     identity: Option<Identity>,
     /// Its own pid as the runtime sees it.
     pid: i32,
+    /// How long its steps take is asked for; and what they took.
+    timed: bool,
+    times: Vec<u32>,
     last: last::Last,
 }
 
 impl<'a> Init<'a> {
     fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
         let given = context.fds();
-        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide } = context;
+        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide, timed } = context;
         Init {
             work,
             trees,
@@ -154,6 +163,8 @@ impl<'a> Init<'a> {
             directory: None,
             identity: None,
             pid: 0,
+            timed,
+            times: Vec::new(),
             last: last::Last::default(),
         }
     }
@@ -192,6 +203,18 @@ impl<'a> Init<'a> {
     fn outlive_runtime(&mut self) -> Result<()> {
         self.bound = false;
         pid::set_parent_death_signal(0).told(|| "cannot untie the process from the runtime".into())
+    }
+
+    /// When a step begins, where times are asked for. They are told before the last steps at which the runtime still listens.
+    fn begin_step(&mut self, op: &Op) -> Option<Instant> {
+        if !self.timed {
+            return None;
+        }
+        if let (Op::Ready | Op::Exec | Op::End, Some(channel)) = (op, &self.channel) {
+            // Nobody depends on it.
+            let _ = channel.send(&ToParent::Times(self.times.clone()), None);
+        }
+        Some(Instant::now())
     }
 
     /// One step.
