@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::harness::bundle::Container;
+use crate::harness::bundle::{Container, folder};
 use crate::harness::look::{self, cgroup, eventually};
 use crate::harness::{Bundle, Call, Need, Test, skip};
 use crate::test;
@@ -16,6 +16,12 @@ pub const TESTS: &[Test] = &[
     test!(container_is_a_scope),
     test!(default_unit).differs(&[("runc", "its prefix is its own name"), ("crun", "its prefix is its own name")]),
     test!(limits_are_systemds_too).needs(&[Need::Controller("pids"), Need::Controller("memory")]),
+    test!(every_limit_survives_a_reload).needs(&[Need::Controller("cpu"), Need::Controller("io"), Need::Controller("memory")]),
+    test!(failed_update_changes_nothing)
+        .needs(&[Need::Controller("pids"), Need::Controller("cpu")])
+        .differs(&[("crun", "keeps what it had written before"), ("runc", "leaves systemd's properties changed")]),
+    test!(devices_survive_a_reload)
+        .differs(&[("runc", "leaves device rules alone"), ("crun", "leaves device rules alone")]),
     test!(lifecycle_without_the_flag),
     test!(exec_joins_the_scope),
     test!(foreground_leaves_no_unit),
@@ -94,6 +100,122 @@ fn limits_are_systemds_too() {
     assert_eq!((read("pids.max"), read("memory.high")), ("33".to_owned(), (32 << 20).to_string()));
     Call::new(&["update", "--pids-limit", "44", &bundle.id]).output().ok();
     assert_eq!((read("pids.max"), shown(&unit, "TasksMax")), ("44".to_owned(), "44".to_owned()));
+}
+
+/// With `systemctl daemon-reload` systemd writes all it knows of into the cgroup again.
+fn reload() {
+    Call::program(&["systemctl", "daemon-reload"]).output().ok();
+}
+
+/// The number of some block device, for rates: `7:0`.
+fn block_device() -> (u64, u64) {
+    let _ = Call::program(&["modprobe", "loop"]).output();
+    let disks = fs::read_dir("/sys/block").unwrap().flatten();
+    let numbers = disks.filter_map(|disk| fs::read_to_string(disk.path().join("dev")).ok()).next();
+    let Some(numbers) = numbers else { skip("no block device here") };
+    let (major, minor) = numbers.trim().split_once(':').unwrap();
+    (major.parse().unwrap(), minor.parse().unwrap())
+}
+
+fn every_limit_survives_a_reload() {
+    let mut bundle = bundle("exec sleep 1000");
+    let (major, minor) = block_device();
+    let throttle = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
+    bundle.set(
+        "/linux/resources",
+        json!({
+            "memory": { "limit": 64 << 20, "reservation": 16 << 20, "swap": 96 << 20 },
+            "cpu": { "shares": 512, "quota": 50_000, "period": 200_000 },
+            "pids": { "limit": 40 },
+            "blockIO": {
+                "throttleReadBpsDevice": throttle(1 << 20), "throttleWriteBpsDevice": throttle(2 << 20),
+                "throttleReadIOPSDevice": throttle(100), "throttleWriteIOPSDevice": throttle(200),
+            },
+            "unified": { "memory.high": (48 << 20).to_string(), "memory.min": (4 << 20).to_string(), "memory.oom.group": "1" },
+        }),
+    );
+    let container = run_detached(&bundle);
+    let dir = dir(&container);
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+    let every = || {
+        assert_eq!((read("memory.max"), read("memory.low")), ((64 << 20).to_string(), (16 << 20).to_string()));
+        assert_eq!((read("memory.high"), read("memory.min")), ((48 << 20).to_string(), (4 << 20).to_string()));
+        if dir.join("memory.swap.max").exists() {
+            assert_eq!(read("memory.swap.max"), (32 << 20).to_string());
+        }
+        assert_eq!(read("memory.oom.group"), "1");
+        assert_eq!((read("cpu.weight"), read("cpu.max")), ("59".to_owned(), "50000 200000".to_owned()));
+        assert_eq!(read("pids.max"), "40");
+        assert_eq!(read("io.max"), format!("{major}:{minor} rbps=1048576 wbps=2097152 riops=100 wiops=200"));
+    };
+    every();
+    reload();
+    every();
+    // And when it is told to set something else.
+    Call::program(&["systemctl", "set-property", "--runtime", &unit(&bundle), "TasksMax=40"]).output().ok();
+    every();
+    assert_eq!(shown(&unit(&bundle), "IOReadBandwidthMax"), format!("/dev/block/{major}:{minor} 1048576"));
+}
+
+/// Neither in the cgroup's files nor in what systemd writes there when it does so again.
+fn failed_update_changes_nothing() {
+    let mut bundle = bundle("exec sleep 1000");
+    bundle.set("/linux/resources", json!({ "pids": { "limit": 33 }, "cpu": { "shares": 512 } }));
+    let container = run_detached(&bundle);
+    let (dir, unit) = (dir(&container), unit(&bundle));
+    let every = || {
+        let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+        let files = ["pids.max", "cpu.weight", "cpu.max"].map(read);
+        let properties = ["TasksMax", "CPUWeight", "CPUQuotaPerSecUSec"].map(|name| shown(&unit, name));
+        (files, properties)
+    };
+    let before = every();
+    // Nonsense for the kernel alone, in a file that systemd has no property for.
+    let wrong = json!({
+        "pids": { "limit": 44 }, "cpu": { "shares": 1024, "quota": 50_000 }, "unified": { "cgroup.max.depth": "nonsense" },
+    });
+    let path = folder().join("resources.json");
+    fs::write(&path, wrong.to_string()).unwrap();
+    Call::new(&["update", "--resources", path.to_str().unwrap(), &bundle.id]).output().fails();
+    assert_eq!(every(), before);
+    reload();
+    assert_eq!(every(), before);
+}
+
+/// What may be opened is systemd's list too, and an update changes both.
+fn devices_survive_a_reload() {
+    let mut bundle = bundle("exec sleep 1000");
+    let all = json!({ "allow": false, "access": "rwm" });
+    bundle.set("/linux/resources/devices", json!([all]));
+    let _container = run_detached(&bundle);
+    let unit = unit(&bundle);
+    let open = |minor: u32| {
+        let script = format!("[ -e /tmp/{minor} ] || mknod /tmp/{minor} c 1 {minor}; : >/tmp/{minor}");
+        let output = Call::new(&["exec", "--cap", "CAP_MKNOD", &bundle.id, "/bin/sh", "-c", &script]).output();
+        output.status.success()
+    };
+    let check = |kmsg: bool| {
+        assert!(open(3), "/dev/null can be opened");
+        assert_eq!(open(11), kmsg, "/dev/kmsg can be opened");
+    };
+    check(false);
+    assert_eq!(shown(&unit, "DevicePolicy"), "strict");
+    assert!(shown(&unit, "DeviceAllow").contains("/dev/char/1:3 rwm"));
+    reload();
+    check(false);
+    let path = folder().join("resources.json");
+    let rule = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rw" });
+    fs::write(&path, json!({ "devices": [all, rule] }).to_string()).unwrap();
+    Call::new(&["update", "--resources", path.to_str().unwrap(), &bundle.id]).output().ok();
+    check(true);
+    reload();
+    check(true);
+    fs::write(&path, json!({ "devices": [all] }).to_string()).unwrap();
+    Call::new(&["update", "--resources", path.to_str().unwrap(), &bundle.id]).output().ok();
+    check(false);
+    assert!(!shown(&unit, "DeviceAllow").contains("1:11"));
+    reload();
+    check(false);
 }
 
 /// Which driver made the cgroup is remembered, so that later commands need not be told.

@@ -4,8 +4,8 @@
 //!
 //! The program is attached beside those of other owners (systemd, outer containers): a device can be used where all of them agree.
 
-use super::Cgroup;
 use super::path::Dir;
+use super::{Cgroup, systemd};
 use crate::error::{Error, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{bpf, call};
@@ -26,6 +26,15 @@ impl Cgroup {
                 done.told(|| format!("cannot filter the devices of the cgroup {}", dir.path())).map_err(explain).map(|()| None)
             }
         }
+    }
+
+    /// Puts another filter in the place of the one that a running container has, and tells systemd of it where that owns the cgroup. First
+    /// of all, because a device can be used only where both allow it, and of the two ours decides.
+    pub fn change_devices(&self, filter: &DeviceFilter) -> Result<Option<String>> {
+        if let Some(unit) = self.saved.unit.as_ref().filter(|_| !filter.unit.is_empty()) {
+            systemd::set(unit, &filter.unit)?;
+        }
+        self.filter_devices(filter)
     }
 }
 

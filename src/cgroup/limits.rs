@@ -29,8 +29,11 @@ pub fn apply<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&
 pub fn values<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Vec<CgroupWrite> {
     let mut back = Vec::new();
     for write in writes {
-        let Some(text) = find(write).and_then(|dir| dir.read(&write.file).ok()) else { continue };
-        let line = |value: &str| CgroupWrite { value: value.to_string(), unless_used: None, ..write.clone() };
+        let Some(dir) = find(write) else { continue };
+        let Ok(text) = dir.read(&write.file) else { continue };
+        // An empty list is written as an empty line: a write of nothing would be none.
+        let shown = |value: &str| if value.is_empty() { "\n".to_string() } else { value.to_string() };
+        let line = |value: &str| CgroupWrite { value: shown(value), unless_used: None, ..write.clone() };
         let device = write.value.split(' ').next().filter(|word| word.contains(':') && write.value.contains(' '));
         match device {
             Some(device) => match text.lines().find(|line| line.split(' ').next() == Some(device)) {
@@ -38,7 +41,15 @@ pub fn values<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<
                 None if write.file == "io.max" => back.push(line(&format!("{device} rbps=max wbps=max riops=max wiops=max"))),
                 None => {}
             },
-            None => back.extend(text.lines().take(1).map(line)),
+            None => {
+                // A cgroup that stops being idle has the weight that every new one has; an idle one shows none that could be set.
+                let weight = if write.tree == Tree::V2 { "cpu.weight" } else { "cpu.shares" };
+                let weight = dir.read(weight).ok().filter(|_| write.file == "cpu.idle").map(|text| (weight, text));
+                if let Some((file, text)) = weight.filter(|(_, text)| text.trim() != "0") {
+                    back.push(CgroupWrite { file: file.to_string(), ..line(text.trim()) });
+                }
+                back.extend(text.lines().take(1).map(line));
+            }
         }
     }
     back.reverse();

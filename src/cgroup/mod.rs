@@ -220,11 +220,17 @@ impl Cgroup {
         limits::values(writes, |write| self.dir_of(write))
     }
 
-    /// Sets the files back to what they held: all that can be; the first that cannot is the error.
+    /// Sets the files back to what they held, and systemd's properties with them: all that can be; the first that cannot is the error.
     pub fn restore(&self, values: &[CgroupWrite]) -> Result<()> {
-        let mut done = Ok(());
-        for value in values {
-            done = done.and(self.update(std::slice::from_ref(value)));
+        let properties = crate::plan::resources::systemd::of_values(values);
+        let mut done = match &self.saved.unit {
+            Some(unit) if !properties.is_empty() => systemd::set(unit, &properties),
+            _ => Ok(()),
+        };
+        let refused: Vec<&CgroupWrite> = values.iter().filter(|value| self.apply(std::slice::from_ref(value)).is_err()).collect();
+        // Once more, because of two limits that may not contradict each other one must be first.
+        for value in refused {
+            done = done.and(self.apply(std::slice::from_ref(value)));
         }
         done
     }

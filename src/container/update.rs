@@ -48,7 +48,7 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     // Engines send the rules that the container has along with every change. Others may have opened devices for it meanwhile, which
     // loading the same rules again would take away.
     let devices = match merged.devices != now.devices {
-        true => Some(resources::device_filter(&merged, "", &host).map_err(refused)?),
+        true => Some((resources::device_filter(&merged, "", &host).map_err(refused)?, resources::device_filter(&now, "", &host))),
         false => None,
     };
     let cgroup = Cgroup::reopen(&state.cgroup)?;
@@ -56,7 +56,7 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     warnings.extend(limits.warnings);
     let before = cgroup.values(&limits.writes);
     let done = cgroup.update(&limits.writes).and_then(|()| match &devices {
-        Some(filter) => cgroup.filter_devices(filter),
+        Some((filter, _)) => cgroup.change_devices(filter),
         None => Ok(None),
     });
     let done = done.and_then(|warning| match &change.rdt {
@@ -66,7 +66,11 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     match done {
         Ok(warning) => warnings.extend(warning),
         Err(error) => {
-            return Err(match cgroup.restore(&before) {
+            let devices = match &devices {
+                Some((_, Ok(before))) => cgroup.change_devices(before).map(|_| ()),
+                _ => Ok(()),
+            };
+            return Err(match cgroup.restore(&before).and(devices) {
                 Ok(()) => error,
                 Err(also) => error.hint(format!("and the limits could not be set back: {also}")),
             });

@@ -104,6 +104,15 @@ fn understand(rule: &DeviceRule, at: &str) -> Result<Rule, Problem> {
     Ok(Rule { allow: rule.allow, kind, major: number(rule.major, "major")?, minor: number(rule.minor, "minor")?, access })
 }
 
+/// Bits of [`access`] as `rwm`, or what there is of it.
+pub fn letters(bits: u8) -> String {
+    [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')]
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, letter)| letter)
+        .collect()
+}
+
 /// What the rules come to, by device number. Numbers that are not listed have the answer of the level above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {

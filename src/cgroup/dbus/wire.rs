@@ -122,6 +122,14 @@ impl Writer {
                     });
                 }
             }),
+            Value::Pairs(pairs) => self.array(8, |writer| {
+                for (one, other) in pairs {
+                    writer.structure(|writer| {
+                        writer.text(one);
+                        writer.text(other);
+                    });
+                }
+            }),
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum Value {
     Texts(Vec<String>),
     /// `a(st)`: a device and a number.
     Rates(Vec<(String, u64)>),
+    /// `a(ss)`: devices and what may be done with them.
+    Pairs(Vec<(String, String)>),
 }
 
 impl Value {
@@ -55,6 +57,7 @@ impl Value {
             Value::U32s(_) => "au",
             Value::Texts(_) => "as",
             Value::Rates(_) => "a(st)",
+            Value::Pairs(_) => "a(ss)",
         }
     }
 }

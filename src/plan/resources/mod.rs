@@ -10,6 +10,7 @@ pub mod gvariant;
 pub mod path;
 mod place;
 pub mod systemd;
+mod systemd_devices;
 pub mod update;
 mod v1;
 mod v2;
@@ -135,12 +136,14 @@ pub enum Absent {
 }
 
 /// The program that decides which devices the container's processes may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DeviceFilter {
     /// For BPF_PROG_TYPE_CGROUP_DEVICE.
     pub program: Vec<BpfInsn>,
     /// Go on without it where the kernel does not let this user load it: such a user can make no device node either.
     pub optional: bool,
+    /// The same for systemd, where its unit has the cgroup; the user's systemd can filter no devices.
+    pub unit: Vec<systemd::Property>,
 }
 
 /// What it means when the runtime may not make the container's cgroup.
@@ -215,10 +218,13 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
         problems.extend(more);
         None
     });
-    let unit = unit.map(|unit| systemd::unit(&unit, &limits.writes, &spec.annotations)).transpose().unwrap_or_else(|more| {
+    let mut unit = unit.map(|unit| systemd::unit(&unit, &limits.writes, &spec.annotations)).transpose().unwrap_or_else(|more| {
         problems.extend(more);
         None
     });
+    if let (Some(unit), Some(devices)) = (&mut unit, &devices) {
+        unit.extend(devices.unit.iter().cloned());
+    }
     let delegate = place::delegate(spec, linux, host).unwrap_or_else(|problem| {
         problems.push(problem);
         None
@@ -341,7 +347,8 @@ pub fn device_filter(resources: &Resources, at: &str, host: &Host) -> Result<Dev
     }
     let rules = devices_filter::with_defaults(&resources.devices, at)?;
     let program = devices_filter::program(&rules, &field).map_err(|problem| vec![problem])?;
-    Ok(DeviceFilter { program, optional: !host.privileged() })
+    let unit = if host.privileged() { systemd_devices::of_rules(&rules) } else { Vec::new() };
+    Ok(DeviceFilter { program, optional: !host.privileged(), unit })
 }
 
 /// No cgroup is made; what was asked of it is named.

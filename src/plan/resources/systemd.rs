@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::gvariant::{self, Value};
 use super::path::Systemd;
+use super::v2::io_weight_of_blkio;
 use super::{CgroupWrite, Tree};
 use crate::spec::Problem;
 
@@ -23,7 +24,7 @@ pub struct Property {
     pub optional: bool,
 }
 
-fn property(name: &str, value: Value) -> Property {
+pub(super) fn property(name: &str, value: Value) -> Property {
     Property { name: name.to_string(), value, optional: false }
 }
 
@@ -159,16 +160,35 @@ pub fn of_limits(writes: &[CgroupWrite]) -> Result<Vec<Property>, Vec<Problem>> 
     for write in writes.iter().filter(|write| write.tree == Tree::V2) {
         match of_write(&write.file, write.value.trim()) {
             Ok(found) => {
-                for property in found {
-                    // Of two writes into one file the later one holds.
-                    properties.retain(|known| known.name != property.name);
-                    properties.push(property);
-                }
+                found.into_iter().for_each(|property| add(&mut properties, property));
             }
             Err(rule) => problems.push(Problem::new(&write.at, rule)),
         }
     }
     if problems.is_empty() { Ok(properties) } else { Err(problems) }
+}
+
+/// The properties for what the files of a cgroup held before: what cannot be said to systemd is left out.
+pub fn of_values(values: &[CgroupWrite]) -> Vec<Property> {
+    let mut properties = Vec::new();
+    for value in values.iter().filter(|value| value.tree == Tree::V2) {
+        let found = of_write(&value.file, value.value.trim()).unwrap_or_default();
+        found.into_iter().for_each(|property| add(&mut properties, property));
+    }
+    properties
+}
+
+/// Adds a property. Of two writes into one file the later one holds; of those for devices, for each device.
+fn add(properties: &mut Vec<Property>, property: Property) {
+    if let (Some(Value::Rates(known)), Value::Rates(more)) =
+        (properties.iter_mut().find(|known| known.name == property.name).map(|known| &mut known.value), &property.value)
+    {
+        known.retain(|(device, _)| !more.iter().any(|(other, _)| other == device));
+        known.extend(more.iter().cloned());
+        return;
+    }
+    properties.retain(|known| known.name != property.name);
+    properties.push(property);
 }
 
 fn of_write(file: &str, value: &str) -> Result<Vec<Property>, String> {
@@ -193,6 +213,10 @@ fn of_write(file: &str, value: &str) -> Result<Vec<Property>, String> {
         "cpu.max" => quota(value),
         "cpuset.cpus" => one("AllowedCPUs", Value::Bytes(bits(file, value)?)),
         "cpuset.mems" => one("AllowedMemoryNodes", Value::Bytes(bits(file, value)?)),
+        "io.max" => Ok(rates(value)),
+        // What cgroup2 has in two files, one for each scheduler, systemd has in one property, on the scale of io.weight.
+        "io.weight" => Ok(io_weight(value, |weight| u64::from(weight))),
+        "io.bfq.weight" => Ok(io_weight(value, io_weight_of_blkio)),
         _ => Ok(Vec::new()),
     }
 }
@@ -231,10 +255,45 @@ fn quota(value: &str) -> Result<Vec<Property>, String> {
     Ok(properties)
 }
 
-/// `0-3,7` as a set of bits, the lowest first.
+/// `8:0 rbps=1 wiops=max`: one property for each kind of rate. What is no such line is the kernel's to refuse.
+fn rates(line: &str) -> Vec<Property> {
+    let mut words = line.split_whitespace();
+    let device = format!("/dev/block/{}", words.next().unwrap_or_default());
+    let rate = |word: &str| {
+        let (key, rate) = word.split_once('=')?;
+        let name = match key {
+            "rbps" => "IOReadBandwidthMax",
+            "wbps" => "IOWriteBandwidthMax",
+            "riops" => "IOReadIOPSMax",
+            "wiops" => "IOWriteIOPSMax",
+            _ => return None,
+        };
+        let rate = if rate == "max" { u64::MAX } else { rate.parse().ok()? };
+        Some(property(name, Value::Rates(vec![(device.clone(), rate)])))
+    };
+    words.filter_map(rate).collect()
+}
+
+/// `100`, `default 100` or `8:0 100`.
+fn io_weight(line: &str, scale: impl Fn(u16) -> u64) -> Vec<Property> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |word: &str| word.parse().ok().map(&scale);
+    let found = match words[..] {
+        [weight] | ["default", weight] => number(weight).map(|weight| property("IOWeight", Value::U64(weight))),
+        [device, weight] => number(weight)
+            .map(|weight| property("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)]))),
+        _ => None,
+    };
+    found.into_iter().collect()
+}
+
+/// `0-3,7` as a set of bits, the lowest first; an empty list is an empty set, which lifts the limit.
 fn bits(file: &str, list: &str) -> Result<Vec<u8>, String> {
     /// More CPUs than any kernel can be built for.
     const MOST: usize = 1 << 16;
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
     let bad = || format!("{list:?} is no list like \"0-3,7\" for {file}");
     let mut bits = Vec::new();
     for range in list.split(',').map(str::trim) {
@@ -307,8 +366,40 @@ mod tests {
         assert_eq!(limits(&[("cpu.weight", "100"), ("cpu.idle", "1")]), [number("CPUWeight", 0)]);
         assert_eq!(limits(&[("cpu.weight", "100"), ("cpu.idle", "0")]), [number("CPUWeight", 100)]);
         assert_eq!(limits(&[("cpuset.cpus", "0-3,9")]), [("AllowedCPUs".to_string(), Value::Bytes(vec![0x0f, 0x02]))]);
-        assert_eq!(limits(&[("io.max", "8:0 rbps=1"), ("hugetlb.2MB.max", "1")]), []);
         assert_eq!(limits(&[("memory.max", "5"), ("memory.max", "6")]), [number("MemoryMax", 6)]);
+    }
+
+    #[test]
+    fn limits_of_devices() {
+        let rates = |name: &str, rates: &[(&str, u64)]| {
+            let rates = rates.iter().map(|(device, rate)| (format!("/dev/block/{device}"), *rate)).collect();
+            (name.to_string(), Value::Rates(rates))
+        };
+        assert_eq!(
+            limits(&[("io.max", "8:0 rbps=1 wiops=max"), ("io.max", "8:16 rbps=2"), ("io.max", "8:0 rbps=3 riops=4 wbps=5")]),
+            [
+                rates("IOReadBandwidthMax", &[("8:16", 2), ("8:0", 3)]),
+                rates("IOWriteIOPSMax", &[("8:0", u64::MAX)]),
+                rates("IOReadIOPSMax", &[("8:0", 4)]),
+                rates("IOWriteBandwidthMax", &[("8:0", 5)]),
+            ]
+        );
+        let number = |name: &str, value| (name.to_string(), Value::U64(value));
+        assert_eq!(limits(&[("io.weight", "200")]), [number("IOWeight", 200)]);
+        assert_eq!(limits(&[("io.weight", "default 300")]), [number("IOWeight", 300)]);
+        assert_eq!(limits(&[("io.bfq.weight", "500")]), [number("IOWeight", 4950)]);
+        assert_eq!(limits(&[("io.bfq.weight", "8:0 1000")]), [rates("IODeviceWeight", &[("8:0", 10_000)])]);
+        // The kernel's to refuse, or not systemd's to know.
+        assert_eq!(limits(&[("io.max", "8:0 nonsense"), ("io.weight", "a b c"), ("hugetlb.2MB.max", "1")]), []);
+    }
+
+    #[test]
+    fn what_was_before_is_said_as_far_as_it_can_be() {
+        let values = [("pids.max", "max"), ("cpuset.cpus", ""), ("memory.max", "garbage"), ("cpu.idle", "0"), ("cpu.weight", "59")];
+        let values: Vec<CgroupWrite> = values.iter().map(|(file, value)| write(file, value)).collect();
+        let found: Vec<(String, Value)> = of_values(&values).into_iter().map(|found| (found.name, found.value)).collect();
+        let want = [("TasksMax", Value::U64(u64::MAX)), ("AllowedCPUs", Value::Bytes(vec![])), ("CPUWeight", Value::U64(59))];
+        assert_eq!(found, want.map(|(name, value)| (name.to_string(), value)));
     }
 
     #[test]

@@ -182,19 +182,10 @@ pub(super) fn devices(rules: &[Rule], at: &str) -> Result<Vec<CgroupWrite>, Vec<
                     );
                 }
                 if granted != 0 {
-                    write(&mut asks, "devices.allow", format!("{letter} {number}:{minor} {}", letters(granted)), "devices");
+                    write(&mut asks, "devices.allow", format!("{letter} {number}:{minor} {}", devices_filter::letters(granted)), "devices");
                 }
             }
         }
     }
     if asks.problems.is_empty() { Ok(asks.writes) } else { Err(asks.problems) }
-}
-
-/// `rwm`, or what there is of it.
-fn letters(bits: u8) -> String {
-    [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')]
-        .iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, letter)| letter)
-        .collect()
 }
