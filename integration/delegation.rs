@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -16,6 +16,9 @@ use crate::test;
 pub const TESTS: &[Test] = &[
     test!(user_has_cgroups_of_his_own).needs(&[Need::Cgroup2, Need::Program("setpriv")]),
     test!(users_limits_hold).needs(&[Need::Controller("pids"), Need::Program("setpriv")]),
+    test!(limits_that_cannot_be_had)
+        .needs(&[Need::Controller("pids"), Need::Program("setpriv")])
+        .differs(&[("runc", "refuses them in any case"), ("crun", "ignores them in any case")]),
     test!(writable_cgroup_is_the_containers)
         .needs(&[Need::Cgroup2])
         .differs(&[("runc", "gives it over only where systemd made it")]),
@@ -46,20 +49,26 @@ impl Delegated {
 
     /// `run --detach` by the user, from a process that is in his cgroups.
     fn run(&self, bundle: &Bundle) -> Output {
-        bundle.save();
-        let run_dir = folder().join("run");
-        for dir in [&state_root(), &run_dir] {
-            let _ = fs::create_dir(dir);
-            chown(dir, Some(USER), Some(USER)).unwrap();
-        }
-        let script = format!(
-            "echo 0 >{}/shell/cgroup.procs && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
-             env XDG_RUNTIME_DIR={} \"$@\"",
-            self.0.display(),
-            run_dir.display()
-        );
-        bundle.output_of(Call::through(&["sh", "-c", &script, "sh"], &["run", "--detach", "--bundle", bundle.path(), &bundle.id]))
+        run_from(&self.0.join("shell"), &[], bundle)
     }
+}
+
+/// `run --detach` by the user, from a process in this cgroup.
+fn run_from(cgroup: &Path, flags: &[&str], bundle: &Bundle) -> Output {
+    bundle.save();
+    let run_dir = folder().join("run");
+    for dir in [&state_root(), &run_dir] {
+        let _ = fs::create_dir(dir);
+        chown(dir, Some(USER), Some(USER)).unwrap();
+    }
+    let script = format!(
+        "echo 0 >{}/cgroup.procs && exec setpriv --reuid {USER} --regid {USER} --clear-groups \
+         env XDG_RUNTIME_DIR={} \"$@\"",
+        cgroup.display(),
+        run_dir.display()
+    );
+    let words = [flags, &["run", "--detach", "--bundle", bundle.path(), &bundle.id]].concat();
+    bundle.output_of(Call::through(&["sh", "-c", &script, "sh"], &words))
 }
 
 impl Drop for Delegated {
@@ -115,6 +124,30 @@ fn users_limits_hold() {
         assert_eq!(fs::read_to_string(own.0.join(&bundle.id).join("pids.max")).unwrap().trim(), "20");
         container.call(&["delete", "--force"]).output().ok();
     }
+}
+
+/// Nothing is the user's here: that is an error, unless he says that it may be passed over; then it is said what is.
+fn limits_that_cannot_be_had() {
+    let mut bundle = users_bundle();
+    bundle.set("/linux/resources/pids/limit", json!(20));
+    let own = look::cgroup2_root().join(cgroup(std::process::id().cast_signed()).trim_start_matches('/'));
+    for flags in [&[][..], &["--rootless=false"]] {
+        let said = run_from(&own, flags, &bundle).fails();
+        assert!(said.contains("cgroup"), "{said}");
+    }
+    for flag in ["--rootless=true", "--rootless=auto"] {
+        let container = bundle.container();
+        let output = run_from(&own, &[flag], &bundle);
+        assert!(output.stderr.contains("not set are linux.resources.pids.limit"), "{output:?}");
+        output.ok();
+        assert_eq!(container.status(), "running");
+        container.call(&["delete", "--force"]).output().ok();
+    }
+    // Without a limit there is nothing to pass over.
+    bundle.set("/linux/resources/pids/limit", json!(-1));
+    let container = bundle.container();
+    run_from(&own, &[], &bundle).ok();
+    container.call(&["delete", "--force"]).output().ok();
 }
 
 /// With its own cgroup namespace and a writable mount, in a user namespace: root inside divides what it has.

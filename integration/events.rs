@@ -75,7 +75,15 @@ fn lack_of_memory_is_told() {
     std::fs::write(bundle.inside("/tmp/go"), "").unwrap();
     events.wait_for("\"oom\"");
     container.kill("KILL");
-    assert!(events.finish().stdout.contains(&format!("\"id\":\"{}\"", container.id)));
+    let stdout = events.finish().stdout;
+    let event: Value = serde_json::from_str(stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["id"]), (&json!("oom"), &json!(container.id)));
+    // runc has no more than that; here the limit and the peak are where the counts have them.
+    let usage = &event["data"]["memory"]["usage"];
+    if !usage.is_null() {
+        assert_eq!(usage["limit"], 24 << 20);
+        assert!(usage["max"].is_u64() && usage["failcnt"].as_u64().unwrap() > 0, "{usage}");
+    }
 }
 
 /// Three that want the one CPU: somebody waits all the time. The interval is far longer than the test: nothing goes by the clock.

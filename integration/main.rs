@@ -34,6 +34,7 @@ mod fields_table;
 mod harness;
 mod hooks;
 mod lifecycle;
+mod limits;
 mod live_mounts;
 mod lsm;
 mod mounts;
@@ -47,6 +48,7 @@ mod seccomp;
 mod systemd;
 mod terminal;
 mod update;
+mod v1;
 
 use harness::run::{Group, main_with};
 
@@ -64,9 +66,11 @@ pub const GROUPS: &[Group] = &[
     Group { name: "terminal", tests: terminal::TESTS },
     Group { name: "seccomp", tests: seccomp::TESTS },
     Group { name: "cgroup", tests: cgroup::TESTS },
+    Group { name: "limits", tests: limits::TESTS },
     Group { name: "delegation", tests: delegation::TESTS },
     Group { name: "update", tests: update::TESTS },
     Group { name: "events", tests: events::TESTS },
+    Group { name: "v1", tests: v1::TESTS },
     Group { name: "systemd", tests: systemd::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },
     Group { name: "hooks", tests: hooks::TESTS },

@@ -14,14 +14,14 @@ use crate::test;
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(container_is_a_scope),
+    test!(without_systemd_it_is_said).needs(&[Need::Cgroup2]).differs(&[("crun", "says it in other words")]),
     test!(default_unit).differs(&[("runc", "its prefix is its own name"), ("crun", "its prefix is its own name")]),
     test!(limits_are_systemds_too).needs(&[Need::Controller("pids"), Need::Controller("memory")]),
     test!(every_limit_survives_a_reload).needs(&[Need::Controller("cpu"), Need::Controller("io"), Need::Controller("memory")]),
     test!(failed_update_changes_nothing)
         .needs(&[Need::Controller("pids"), Need::Controller("cpu")])
         .differs(&[("crun", "keeps what it had written before"), ("runc", "leaves systemd's properties changed")]),
-    test!(devices_survive_a_reload)
-        .differs(&[("runc", "leaves device rules alone"), ("crun", "leaves device rules alone")]),
+    test!(devices_survive_a_reload).differs(&[("runc", "leaves device rules alone"), ("crun", "leaves device rules alone")]),
     test!(lifecycle_without_the_flag),
     test!(exec_joins_the_scope),
     test!(foreground_leaves_no_unit),
@@ -78,6 +78,19 @@ fn container_is_a_scope() {
     assert_eq!((shown(&unit, "ActiveState"), shown(&unit, "Delegate")), ("active".to_owned(), "yes".to_owned()));
     container.call(&["delete", "--force"]).output().ok();
     assert_eq!(shown(&unit, "LoadState"), "not-found");
+}
+
+/// And nothing is left of the attempt.
+fn without_systemd_it_is_said() {
+    if fs::exists("/run/systemd/private").unwrap() {
+        skip("there is a systemd here");
+    }
+    let mut bundle = Bundle::sh("exec sleep 1000");
+    bundle.set("/linux/cgroupsPath", json!(format!(":bt:{}", bundle.id)));
+    let said = run(&bundle, &["--detach"]).output().fails();
+    assert!(said.contains("systemd") && said.contains("cgroupfs"), "{said}");
+    assert_eq!(look::cgroups_named(&bundle.id), Vec::<PathBuf>::new());
+    assert!(Call::new(&["state", &bundle.id]).output().fails().contains("does not exist"));
 }
 
 fn default_unit() {

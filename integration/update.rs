@@ -31,7 +31,11 @@ pub const TESTS: &[Test] = &[
     test!(device_rules_are_replaced)
         .needs(&[Need::Cgroup2])
         .differs(&[("runc", "leaves device rules alone"), ("crun", "leaves device rules alone")]),
+    test!(device_is_plugged_in).needs(&[Need::Cgroup2, Need::File("/dev/kmsg")]).differs(NO_DEVICES),
+    test!(device_lands_where_it_was_asked).needs(&[Need::Cgroup2, Need::File("/dev/kmsg")]).differs(NO_DEVICES),
 ];
+
+const NO_DEVICES: &[(&str, &str)] = &[("runc", "cannot plug devices in"), ("crun", "cannot plug devices in")];
 
 fn sleeper() -> Container {
     let container = Bundle::args(&["/bin/sleep", "1000"]).create();
@@ -165,4 +169,53 @@ fn device_rules_are_replaced() {
     update(&container, &["--resources", path.to_str().unwrap()]);
     let said = Call::new(&open).output().fails();
     assert!(said.contains("No such device"), "{said}");
+}
+
+/// Its rule and its node; and a file of rules takes both effects away again, of which the node is none.
+fn device_is_plugged_in() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.set("/linux/resources", json!({ "devices": [{ "allow": false, "access": "rwm" }] }));
+    let container = bundle.create();
+    container.start();
+    let open = |how: &str, path: &str| {
+        Call::new(&["exec", &container.id, "/bin/sh", "-c", &format!(": {how}{path}")]).output().status.success()
+    };
+    assert!(!open("<", "/dev/kmsg"));
+    update(&container, &["--device", "/dev/kmsg:w", "--device", "/dev/kmsg:/dev/log/deep/kernel:w"]);
+    assert!(open(">", "/dev/kmsg") && open(">", "/dev/log/deep/kernel"));
+    assert!(!open("<", "/dev/kmsg"), "only writing was asked for");
+    // Once more is no error; a limit that is changed takes nothing away.
+    update(&container, &["--device", "/dev/kmsg:w"]);
+    update(&container, &["--kernel-memory", "1m"]);
+    assert!(open(">", "/dev/kmsg") && open(">", "/dev/null"));
+    let path = folder().join("resources.json");
+    fs::write(&path, json!({ "devices": [{ "allow": false, "access": "rwm" }] }).to_string()).unwrap();
+    update(&container, &["--resources", path.to_str().unwrap()]);
+    assert!(!open(">", "/dev/kmsg") && open(">", "/dev/null"));
+}
+
+/// The container arranges its files as it likes, and must not lead the runtime anywhere by them.
+fn device_lands_where_it_was_asked() {
+    let script = "ln -s /tmp /dev/link; : >/dev/file; mknod /dev/other c 1 3; echo ready; exec sleep 1000";
+    let mut bundle = Bundle::sh(script);
+    bundle.set("/linux/resources/devices", json!([{ "allow": false, "access": "rwm" }]));
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.set(&format!("/process/capabilities/{set}/-"), json!("CAP_MKNOD"));
+    }
+    let container = bundle.run_detached();
+    container.wait_stdout("ready");
+    for inside in ["/dev/link/kmsg", "/dev/file", "/dev/file/kmsg", "/dev/other", "/dev/link"] {
+        let said = container.call(&["update", "--device", &format!("/dev/kmsg:{inside}:w")]).output().fails();
+        assert!(said.contains(inside), "{said}");
+    }
+    assert!(!bundle.inside("/tmp/kmsg").exists());
+    // And what failed has opened nothing.
+    let open = "mknod /dev/again c 1 11 && : >/dev/again";
+    let output = Call::new(&["exec", "--cap", "CAP_MKNOD", &container.id, "/bin/sh", "-c", open]).output();
+    assert!(output.stderr.contains("not permitted"), "{output:?}");
+    let mut mapped = Bundle::args(&["/bin/sleep", "1000"]);
+    mapped.user_namespace(&[(0, 100_000, 65_536)]);
+    let container = mapped.run_detached();
+    let said = container.call(&["update", "--device", "/dev/kmsg:w"]).output().fails();
+    assert!(said.contains("user namespace"), "{said}");
 }

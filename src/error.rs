@@ -35,6 +35,8 @@ pub enum Kind {
     State,
     /// Another process broke the protocol or died.
     Peer,
+    /// The kernel killed the container's process for lack of memory.
+    OutOfMemory,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Kind::Hook => "E-HOOK",
             Kind::State => "E-STATE",
             Kind::Peer => "E-PEER",
+            Kind::OutOfMemory => "E-OOM",
         }
     }
 }

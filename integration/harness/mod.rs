@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod call;
+pub mod disk;
 pub mod elf;
 pub mod look;
 pub mod need;

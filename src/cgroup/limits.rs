@@ -122,6 +122,9 @@ fn hint(write: &CgroupWrite, errno: Errno) -> Option<String> {
         Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC | Errno::EACCES if name("cpuset.") => {
             "the list may only name what the cgroup above has: see its cpuset.cpus.effective and cpuset.mems.effective".to_string()
         }
+        Errno::EINVAL | Errno::EOPNOTSUPP if name("io.bfq.weight") || name("io.weight") || name("blkio.") => {
+            "the device must be one whose I/O scheduler goes by weight: see /sys/block/NAME/queue/scheduler".to_string()
+        }
         Errno::EINVAL if name("cpu.rt_") => "the cgroups above need real-time time of their own first".to_string(),
         Errno::EINVAL if name("rdma.") => "no RDMA device has that name".to_string(),
         Errno::ENODEV if name("io.") || name("blkio.") => "there is no such block device, or it is a partition".to_string(),

@@ -11,6 +11,7 @@ mod delegate;
 mod devices;
 pub mod exec;
 mod limits;
+pub mod oom;
 pub mod path;
 pub mod stats;
 pub mod systemd;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{call, fd, proc};
-use crate::plan::resources::{CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedDir, SavedUnit, Tree};
+use crate::plan::resources::{Absent, CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedDir, SavedUnit, Tree};
 use path::{Dir, is_gone};
 pub use v1::hierarchies as v1_hierarchies;
 
@@ -79,12 +80,10 @@ impl Cgroup {
         undo.undo();
         let refused = matches!(error.errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
         match (refused, plan.denied) {
-            (true, Denied::NoCgroup) => Ok((
-                Cgroup::none(),
-                Some(format!("the container stays in the caller's cgroup, because it may not have its own: {error}")),
-            )),
+            (true, Denied::NoCgroup) => Ok((Cgroup::none(), Some(without(plan, &error)))),
             (true, Denied::RootlessError) => Err(error.hint(
-                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups; see systemd's Delegate=",
+                "rootless needs no limits + no cgrouppath when no permission is granted for cgroups; see systemd's Delegate=, \
+                 or say --rootless=auto to go without",
             )),
             _ => Err(error),
         }
@@ -253,6 +252,14 @@ impl Cgroup {
         Ok(pids)
     }
 
+    /// The processes that should be gone, `init` and all others, each with its state and where in the kernel it waits.
+    pub fn left_behind(&self, init: i32) -> Result<String> {
+        let mut pids = self.pids()?;
+        pids.retain(|pid| *pid != init);
+        pids.insert(0, init);
+        Ok(left_behind(&pids))
+    }
+
     /// Kills every process of the container. They are dead soon, not at once: [`Cgroup::remove`] waits for that.
     pub fn kill(&self) -> Result<()> {
         match &self.v2 {
@@ -315,6 +322,18 @@ impl Cgroup {
             _ => systemd::stop(unit),
         }
     }
+}
+
+/// That there is no cgroup, and which limits are therefore not set.
+fn without(plan: &CgroupPlan, error: &Error) -> String {
+    let mut fields: Vec<&str> = Vec::new();
+    for write in plan.writes.iter().filter(|write| write.absent != Absent::Harmless) {
+        if !fields.contains(&write.at.as_str()) {
+            fields.push(&write.at);
+        }
+    }
+    let unset = if fields.is_empty() { String::new() } else { format!("; not set are {}", fields.join(", ")) };
+    format!("the container stays in the caller's cgroup, because it may not have its own: {error}{unset}")
 }
 
 /// Moves a process; all its threads go with it.

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the flags of `update` to limits; and Go's way to write a duration, for `events`.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
 use clap::ArgMatches;
 
 use super::args::text;
+use super::request::all;
 use crate::container::bundle;
+use crate::container::plug::Plug;
 use crate::container::update::Change;
 use crate::error::{Error, Kind, Result};
 use crate::linux::fd;
@@ -17,14 +20,15 @@ use crate::spec::types::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 /// What `update` is asked: of the cgroup the file alone where one is given, as runc has it, else the flags.
 pub fn read(args: &ArgMatches) -> Result<Change> {
     let rdt = rdt(args);
+    let devices = all(args, "device").iter().map(|text| device(text)).collect::<Result<Vec<Plug>>>()?;
     match text(args, "resources").filter(|path| !path.is_empty()) {
         Some(path) => {
             let bytes = contents(path)?;
             let source = if path == "-" { "stdin" } else { path };
             let resources = load::parse_resources(&bytes).map_err(|problems| bundle::refused(source, problems))?;
-            Ok(Change { resources, rdt, source: source.to_string() })
+            Ok(Change { resources, rdt, source: source.to_string(), devices })
         }
-        None => Ok(Change { resources: flags(args)?, rdt, source: "update".to_string() }),
+        None => Ok(Change { resources: flags(args)?, rdt, source: "update".to_string(), devices }),
     }
 }
 
@@ -84,8 +88,50 @@ fn flags(args: &ArgMatches) -> Result<Resources> {
         cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
         pids: pids.map(|limit| Pids { limit: Some(limit) }),
         block_io: weight.map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() }),
+        unified: unified(args)?,
         ..Resources::default()
     })
+}
+
+/// Files of cgroup2 that the specification has no field for: those that many want by name, and any other as `--unified FILE=VALUE`.
+fn unified(args: &ArgMatches) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for word in all(args, "unified") {
+        let (file, value) =
+            word.split_once('=').ok_or_else(|| invalid("unified", &word).hint("FILE=VALUE, as in memory.high=64M"))?;
+        files.insert(file.to_string(), value.to_string());
+    }
+    for (flag, file) in [("memory-high", "memory.high"), ("memory-low", "memory.low"), ("memory-min", "memory.min")] {
+        if let Some(size) = text(args, flag).filter(|text| !text.is_empty()) {
+            let size = bytes(flag, size)?;
+            files.insert(file.to_string(), if size < 0 { "max".to_string() } else { size.to_string() });
+        }
+    }
+    match text(args, "memory-oom-group") {
+        None | Some("") => {}
+        Some(value @ ("0" | "1")) => drop(files.insert("memory.oom.group".to_string(), value.to_string())),
+        Some(other) => return Err(invalid("memory-oom-group", other).hint("0 or 1")),
+    }
+    Ok(files)
+}
+
+/// `PATH[:PATH-INSIDE][:ACCESS]`, as Docker and Podman write it.
+fn device(text: &str) -> Result<Plug> {
+    let wrong = || invalid("device", text).hint("PATH[:PATH-INSIDE][:ACCESS], such as /dev/fuse or /dev/sdb:/dev/disk:r");
+    let words: Vec<&str> = text.split(':').collect();
+    let (host, inside, access) = match words[..] {
+        [host] => (host, host, "rwm"),
+        [host, inside] if inside.starts_with('/') => (host, inside, "rwm"),
+        [host, access] => (host, host, access),
+        [host, inside, access] => (host, inside, access),
+        _ => return Err(wrong()),
+    };
+    let place =
+        |path: &str| path.starts_with('/') && path.len() > 1 && !path.ends_with('/') && !path.split('/').any(|part| part == "..");
+    if !place(host) || !place(inside) || access.is_empty() || access.contains(|letter| !"rwm".contains(letter)) {
+        return Err(wrong());
+    }
+    Ok(Plug { host: host.to_string(), inside: inside.to_string(), access: access.to_string() })
 }
 
 fn integer<T: std::str::FromStr>(name: &str, text: &str) -> Result<T> {
@@ -168,6 +214,18 @@ mod tests {
         assert_eq!(read("4096"), Some(4096));
         assert_eq!(read("-1"), Some(-1));
         for bad in ["", "m", "-2", "1x", "1..5m", "9999999p"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn devices() {
+        let read = |text: &str| device(text).ok().map(|plug| format!("{} {} {}", plug.host, plug.inside, plug.access));
+        assert_eq!(read("/dev/fuse").as_deref(), Some("/dev/fuse /dev/fuse rwm"));
+        assert_eq!(read("/dev/fuse:rw").as_deref(), Some("/dev/fuse /dev/fuse rw"));
+        assert_eq!(read("/dev/sdb:/dev/disk").as_deref(), Some("/dev/sdb /dev/disk rwm"));
+        assert_eq!(read("/dev/sdb:/dev/disk:r").as_deref(), Some("/dev/sdb /dev/disk r"));
+        for bad in ["", "fuse", "/dev/fuse:", "/dev/fuse:x", "/dev/a:b:r", "/dev/a:/../x", "/dev/a:/b:r:w", "/:/"] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -64,11 +64,12 @@ pub fn global(given: &ArgMatches, caller: Caller, env: Environment<'_>) -> Resul
         None if on(given, "systemd-cgroup") => CgroupManager::Systemd,
         None => CgroupManager::Cgroupfs,
     };
-    let rootless = match text(given, "rootless").unwrap_or("auto") {
-        "auto" => Rootless::Auto,
-        word if boolean(word).is_ok_and(|word| word == "true") => Rootless::True,
-        word if boolean(word).is_ok() => Rootless::False,
-        other => return Err(usage(format!("--rootless: \"{other}\" is not true, false or auto"))),
+    let rootless = match text(given, "rootless") {
+        None => Rootless::Unsaid,
+        Some("auto") => Rootless::Auto,
+        Some(word) if boolean(word).is_ok_and(|word| word == "true") => Rootless::True,
+        Some(word) if boolean(word).is_ok() => Rootless::False,
+        Some(other) => return Err(usage(format!("--rootless: \"{other}\" is not true, false or auto"))),
     };
     let root_given = text(given, "root").is_some();
     let root = match text(given, "root") {
@@ -193,7 +194,7 @@ fn number(flag: &str, word: &str) -> Result<u32> {
 }
 
 /// Every use of a flag, or every word.
-fn all(args: &ArgMatches, name: &str) -> Vec<String> {
+pub(super) fn all(args: &ArgMatches, name: &str) -> Vec<String> {
     args.get_many::<String>(name).into_iter().flatten().cloned().collect()
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::cgroup::oom::Lack;
 use crate::cgroup::stats::{Psi, Stats};
 use crate::container::events::Event;
 use crate::container::state::Shown;
@@ -86,6 +87,31 @@ struct PressureData<'a> {
     psi: &'a Psi,
 }
 
+/// What a container had when the kernel killed for lack of memory, in the places that the same numbers have in the counts.
+#[derive(Serialize)]
+struct OomData {
+    memory: OomMemory,
+}
+
+#[derive(Serialize)]
+struct OomMemory {
+    usage: OomUsage,
+}
+
+#[derive(Serialize)]
+struct OomUsage {
+    limit: u64,
+    max: u64,
+    failcnt: u64,
+}
+
+impl From<Lack> for OomData {
+    fn from(lack: Lack) -> OomData {
+        let usage = OomUsage { limit: lack.limit.unwrap_or(u64::MAX), max: lack.peak.unwrap_or(0), failcnt: lack.reached };
+        OomData { memory: OomMemory { usage } }
+    }
+}
+
 /// `events`: one line for each.
 pub fn event(id: &Id, event: &Event) -> String {
     fn line<T: Serialize>(kind: &'static str, id: &Id, data: Option<T>) -> String {
@@ -93,7 +119,7 @@ pub fn event(id: &Id, event: &Event) -> String {
     }
     match event {
         Event::Stats(stats) => line("stats", id, Some(StatsData { stats, intel_rdt: BTreeMap::new(), network_interfaces: None })),
-        Event::Oom => line::<()>("oom", id, None),
+        Event::Oom(lack) => line("oom", id, lack.map(OomData::from)),
         Event::Pressure(resource, psi) => line("pressure", id, Some(PressureData { resource: resource.name(), psi })),
     }
 }
@@ -151,7 +177,10 @@ mod tests {
     #[test]
     fn events_in_the_order_of_their_readers() {
         let id = Id::parse("x").unwrap();
-        assert_eq!(event(&id, &Event::Oom), "{\"type\":\"oom\",\"id\":\"x\"}\n");
+        assert_eq!(event(&id, &Event::Oom(None)), "{\"type\":\"oom\",\"id\":\"x\"}\n");
+        let lack = Lack { kills: 1, reached: 3, limit: Some(4096), peak: None };
+        let data = r#"{"memory":{"usage":{"limit":4096,"max":0,"failcnt":3}}}"#;
+        assert_eq!(event(&id, &Event::Oom(Some(lack))), format!("{{\"type\":\"oom\",\"id\":\"x\",\"data\":{data}}}\n"));
         let text = event(&id, &Event::Stats(Box::default()));
         let wanted = "{\"type\":\"stats\",\"id\":\"x\",\"data\":{\"cpu\":{\"usage\":{\"kernel\":0,\"user\":0},\"throttling\":{}},\"cpuset\":{";
         assert!(text.starts_with(wanted) && text.ends_with("\"intel_rdt\":{},\"network_interfaces\":null}}\n"), "{text}");

@@ -186,7 +186,13 @@ pub const VERBS: &[Verb] = &[
             value("memory", None, "BYTES", "the limit of memory: 512m, 2g; -1 for none"),
             value("memory-reservation", None, "BYTES", "the soft limit of memory"),
             value("memory-swap", None, "BYTES", "the limit of memory and swap together; -1 for none"),
+            value("memory-high", None, "BYTES", "the size above which it is slowed down instead of killed; cgroup v2 only"),
+            value("memory-low", None, "BYTES", "the size that is spared as long as others have any; cgroup v2 only"),
+            value("memory-min", None, "BYTES", "the size that is never taken away; cgroup v2 only"),
+            value("memory-oom-group", None, "0|1", "1: lack of memory kills the whole container; cgroup v2 only"),
             value("pids-limit", None, "NUMBER", "the most tasks there may be; -1 for no limit"),
+            repeated(value("unified", None, "FILE=VALUE", "any file of cgroup v2: io.max=\"8:0 rbps=1048576\"")),
+            repeated(value("device", None, "PATH", "plug a device in: PATH[:PATH-INSIDE][:ACCESS], its node is made inside")),
             value("l3-cache-schema", None, "SCHEMA", "Intel RDT: the L3 cache schema"),
             value("mem-bw-schema", None, "SCHEMA", "Intel RDT: the memory bandwidth schema"),
             repeated(value(

@@ -64,7 +64,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
             return Err(making.undo(&store, error.of_step(number, total, &step.at)));
         }
     }
-    let Making { state, entry, spawned, poststop, notify, .. } = making;
+    let Making { state, entry, spawned, poststop, notify, cgroup, .. } = making;
     if let (Some(debug), Some(spawned)) = (debug, &spawned) {
         tell_times(plan, spawned.times(), debug);
     }
@@ -74,6 +74,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
         return notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())).map(|()| 0);
     };
     let status = foreground::wait(spawned, &signals, notify.as_ref())?;
+    tell_lack_of_memory(cgroup.as_ref(), status, warn);
     if !request.keep {
         delete::finish(&store, &request.id, &state, &poststop)?.iter().for_each(|warning| warn(warning));
     }
@@ -85,6 +86,14 @@ fn tell_times(plan: &Plan, times: &[u32], debug: Warn<'_>) {
     let total = plan.child.len();
     for ((number, step), time) in (1..).zip(&plan.child).zip(times) {
         debug(&format!("process step {number} of {total}: {}: {time} µs", step.op));
+    }
+}
+
+/// An exit status of 137 alone does not say who killed.
+fn tell_lack_of_memory(cgroup: Option<&Cgroup>, status: u8, warn: Warn<'_>) {
+    const KILLED: u8 = 128 + libc::SIGKILL as u8;
+    if let Some(lack) = cgroup.filter(|_| status == KILLED).and_then(Cgroup::lack_of_memory).filter(|lack| lack.kills > 0) {
+        warn(&format!("the kernel killed the container's process for lack of memory: {lack}"));
     }
 }
 
@@ -249,7 +258,11 @@ impl Making<'_> {
             // Nothing of it is left, and what there is belongs to somebody else: to be neither killed nor removed.
             self.state.cgroup = SavedCgroup::default();
         })?;
-        warning.iter().for_each(|warning| (self.warn)(warning));
+        if let Some(warning) = warning {
+            (self.warn)(&warning);
+            self.state.cgroup = SavedCgroup::default();
+            return self.entry.save_with(&self.state, &self.bundle.spec.mounts);
+        }
         if *cgroup.saved() != self.state.cgroup {
             self.state.cgroup = cgroup.saved().clone();
             self.entry.save_with(&self.state, &self.bundle.spec.mounts)?;
@@ -342,6 +355,10 @@ impl Making<'_> {
 
     /// Undoes what was made; `error` stays what is told.
     fn undo(mut self, store: &Store, error: Error) -> Error {
+        let error = match &self.cgroup {
+            Some(cgroup) => cgroup.explain_lack_of_memory(error),
+            None => error,
+        };
         // While their namespace lives: with it the kernel would remove them.
         let lost = self.devices.drain(..).rev().find_map(|device| device.give_back().err());
         let error = match lost {

@@ -90,16 +90,15 @@ pub fn destroy(state: &State) -> Result<()> {
         let gone =
             pid::wait_exited(&pidfd, Some(DEATH)).told(|| format!("cannot wait for process {}", state.init_process_pid))?;
         if !gone && init_process::open(state)?.is_some() {
-            return Err(Error::new(
-                Kind::Status,
-                format!(
-                    "process {} of {} was killed {} s ago and has not died",
-                    state.init_process_pid,
-                    state.id,
-                    DEATH.as_secs()
-                ),
-            )
-            .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
+            let what = format!(
+                "process {} of {} was killed {} s ago and has not died",
+                state.init_process_pid,
+                state.id,
+                DEATH.as_secs()
+            );
+            let left = Cgroup::reopen(&state.cgroup)?.left_behind(state.init_process_pid)?;
+            return Err(Error::new(Kind::Status, format!("{what}; still there are {left}"))
+                .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
     }
     Cgroup::reopen(&state.cgroup)?.remove(DEATH)?;

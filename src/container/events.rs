@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::state::Status;
 use super::store::Store;
 use crate::cgroup::Cgroup;
+use crate::cgroup::oom::Lack;
 use crate::cgroup::stats::{Psi, Stats};
 use crate::cgroup::watch::{Resource, Seen};
 use crate::error::{Error, Kind, Result};
@@ -20,8 +21,8 @@ use crate::plan::Id;
 pub enum Event {
     /// What the container uses.
     Stats(Box<Stats>),
-    /// The kernel has killed a process of it for lack of memory.
-    Oom,
+    /// The kernel has killed a process of it for lack of memory: with what it has and had, where the cgroup still says so.
+    Oom(Option<Lack>),
     /// Its tasks stall for want of this, so much.
     Pressure(Resource, Psi),
 }
@@ -52,7 +53,7 @@ pub fn follow(store: &Store, id: &Id, wanted: Following, tell: &mut dyn FnMut(Ev
             Seen::Ended => return Ok(()),
             Seen::OomKills(count) => {
                 for _ in 0..count {
-                    if !tell(Event::Oom)? {
+                    if !tell(Event::Oom(cgroup.lack_of_memory()))? {
                         return Ok(());
                     }
                 }

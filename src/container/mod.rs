@@ -15,6 +15,7 @@ pub mod list;
 pub mod mounts;
 pub mod notify;
 pub mod pause;
+pub mod plug;
 pub mod ps;
 pub mod runc_fields;
 pub mod start;

@@ -14,6 +14,7 @@ use super::notify::NotifySocket;
 use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, delete, init_process};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::plan::{self, Hooks, Id};
@@ -29,22 +30,23 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     let refuse = |text: String| Err(Error::new(Kind::Status, text));
     match status {
         Status::Created => {}
-        Status::Stopped => return refuse("cannot start a container that has stopped".into()),
+        Status::Stopped => return Err(has_stopped(&state)),
         Status::Running => return refuse("cannot start an already running container".into()),
         other => return refuse(format!("cannot start a container in the {} state", other.name())),
     }
-    let Some(pidfd) = init_process::open(&state)? else {
-        return refuse("cannot start a container that has stopped".into());
-    };
+    let Some(pidfd) = init_process::open(&state)? else { return Err(has_stopped(&state)) };
     let notify = match &state.notify_socket {
         Some(host) => Some(NotifySocket::bind(&format!("{}/{id}", store.path()), host)?),
         None => None,
     };
     match gate::release(&entry, &pidfd, None) {
         Ok(Passage::Executed) => {}
-        Ok(Passage::NobodyWaits) => return refuse("cannot start a container that has stopped".into()),
-        Err(error) if error.kind == Kind::Hook => return Err(undo(store, &entry, &state, error)),
-        Err(error) => return Err(error),
+        Ok(Passage::NobodyWaits) => return Err(has_stopped(&state)),
+        Err(error) if error.kind == Kind::Hook => {
+            let error = Cgroup::reopen(&state.cgroup)?.explain_lack_of_memory(error);
+            return Err(undo(store, &entry, &state, error));
+        }
+        Err(error) => return Err(Cgroup::reopen(&state.cgroup)?.explain_lack_of_memory(error)),
     }
     gate::remove(&entry)?;
     if state.poststart {
@@ -55,6 +57,12 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     }
     drop(entry);
     notify.map_or(Ok(()), |socket| socket.forward(pidfd.as_fd(), state.init_process_pid))
+}
+
+/// Its process is dead: whoever killed it did so before it could be started.
+fn has_stopped(state: &State) -> Error {
+    let error = Error::new(Kind::Status, "cannot start a container that has stopped");
+    Cgroup::reopen(&state.cgroup).map_or(error.clone(), |cgroup| cgroup.explain_lack_of_memory(error))
 }
 
 fn saved_hooks(entry: &Entry) -> Result<Hooks> {

@@ -2,9 +2,10 @@
 //! `update`: change the limits of a container. The specification has no such operation; runc's is what engines use.
 //!
 //! 1. The change is checked whole and planned, over the limits that the container has.
-//! 2. It is written to the cgroup; after an error the cgroup is as it was.
+//! 2. It is written to the cgroup, and the nodes of new devices are made; after an error the cgroup is as it was.
 //! 3. The limits are saved (`resources.json`), for the next update.
 
+use super::plug::{self, Plug};
 use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, host};
@@ -26,6 +27,8 @@ pub struct Change {
     pub rdt: Option<IntelRdt>,
     /// Where they come from, for messages.
     pub source: String,
+    /// Devices that the container is to have from now on.
+    pub devices: Vec<Plug>,
 }
 
 /// Changes the limits of a container. Returns what the user should know although it is done.
@@ -42,7 +45,9 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
         return Err(refused(checked.problems));
     }
     let now = current(&entry)?;
-    let merged = change::merged(&now, &change.resources);
+    let nodes = plug::nodes(&change.devices)?;
+    let mut merged = change::merged(&now, &change.resources);
+    merged.devices = plug::rules(&merged.devices, &change.devices, &nodes);
     let host = host::probe();
     let limits = resources::limits(&change::to_write(&change.resources, &merged), "", &host).map_err(refused)?;
     // Engines send the rules that the container has along with every change. Others may have opened devices for it meanwhile, which
@@ -59,6 +64,7 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
         Some((filter, _)) => cgroup.change_devices(filter),
         None => Ok(None),
     });
+    let done = done.and_then(|warning| plug::make(&state, &nodes).map(|()| warning));
     let done = done.and_then(|warning| match &change.rdt {
         Some(rdt) => change_rdt(&entry, &mut state, &cgroup, rdt, || save(&entry, &merged)).map(|()| warning),
         None => save(&entry, &merged).map(|()| warning),

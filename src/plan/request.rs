@@ -57,8 +57,10 @@ pub enum CgroupManager {
 /// `--rootless`: whether cgroup failures may be passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// Rootless where the runtime is not privileged.
+    /// Not said: rootless where the runtime is not privileged; but limits that cannot be set are an error.
     #[default]
+    Unsaid,
+    /// Rootless where the runtime is not privileged.
     Auto,
     /// Rootless.
     True,
@@ -137,7 +139,7 @@ impl Request {
             keep: false,
             no_subreaper: false,
             cgroup_manager: CgroupManager::Cgroupfs,
-            rootless: Rootless::Auto,
+            rootless: Rootless::Unsaid,
         }
     }
 }

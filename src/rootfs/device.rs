@@ -91,7 +91,7 @@ impl RootFs {
     }
 }
 
-fn require(node: &Node, stat: &Stat, whose: &str) -> Result<()> {
+pub(super) fn require(node: &Node, stat: &Stat, whose: &str) -> Result<()> {
     let kind = match node.kind {
         NodeKind::Character => libc::S_IFCHR,
         NodeKind::Block => libc::S_IFBLK,

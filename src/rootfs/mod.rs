@@ -20,6 +20,7 @@ mod device;
 mod mask;
 mod mount;
 mod pivot;
+pub mod plug;
 mod target;
 pub mod tree;
 

@@ -18,7 +18,7 @@ mod v2;
 use serde::{Deserialize, Serialize};
 
 use super::devices_filter;
-use super::{CgroupManager, Host, Request};
+use super::{CgroupManager, Host, Request, Rootless};
 use crate::linux::types::{BpfInsn, CgroupMode};
 use crate::spec::Problem;
 use crate::spec::types::{Linux, Resources, Spec};
@@ -153,7 +153,8 @@ pub enum Denied {
     Error,
     /// As [`Denied::Error`]; without limits and without a cgroupsPath it would have been passed over.
     RootlessError,
-    /// The container stays in the runtime's own cgroup, with a warning: rootless, and nothing was asked.
+    /// The container stays in the runtime's own cgroup, with a warning: rootless, and nothing was asked, or `--rootless` says to pass it
+    /// over.
     NoCgroup,
 }
 
@@ -243,7 +244,7 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
         wanted: host.v2_controllers.clone(),
         writes: limits.writes,
         devices,
-        denied: match (place::rootless(request, host), nothing_asked) {
+        denied: match (place::rootless(request, host), nothing_asked || request.rootless != Rootless::Unsaid) {
             (false, _) => Denied::Error,
             (true, false) => Denied::RootlessError,
             (true, true) => Denied::NoCgroup,

@@ -63,7 +63,7 @@ pub(super) fn rootless(request: &Request, host: &Host) -> bool {
     match request.rootless {
         Rootless::True => true,
         Rootless::False => false,
-        Rootless::Auto => !host.privileged(),
+        Rootless::Unsaid | Rootless::Auto => !host.privileged(),
     }
 }
 

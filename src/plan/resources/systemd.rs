@@ -215,7 +215,7 @@ fn of_write(file: &str, value: &str) -> Result<Vec<Property>, String> {
         "cpuset.mems" => one("AllowedMemoryNodes", Value::Bytes(bits(file, value)?)),
         "io.max" => Ok(rates(value)),
         // What cgroup2 has in two files, one for each scheduler, systemd has in one property, on the scale of io.weight.
-        "io.weight" => Ok(io_weight(value, |weight| u64::from(weight))),
+        "io.weight" => Ok(io_weight(value, u64::from)),
         "io.bfq.weight" => Ok(io_weight(value, io_weight_of_blkio)),
         _ => Ok(Vec::new()),
     }
@@ -280,8 +280,9 @@ fn io_weight(line: &str, scale: impl Fn(u16) -> u64) -> Vec<Property> {
     let number = |word: &str| word.parse().ok().map(&scale);
     let found = match words[..] {
         [weight] | ["default", weight] => number(weight).map(|weight| property("IOWeight", Value::U64(weight))),
-        [device, weight] => number(weight)
-            .map(|weight| property("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)]))),
+        [device, weight] => {
+            number(weight).map(|weight| property("IODeviceWeight", Value::Rates(vec![(format!("/dev/block/{device}"), weight)])))
+        }
         _ => None,
     };
     found.into_iter().collect()
@@ -395,7 +396,8 @@ mod tests {
 
     #[test]
     fn what_was_before_is_said_as_far_as_it_can_be() {
-        let values = [("pids.max", "max"), ("cpuset.cpus", ""), ("memory.max", "garbage"), ("cpu.idle", "0"), ("cpu.weight", "59")];
+        let values =
+            [("pids.max", "max"), ("cpuset.cpus", ""), ("memory.max", "garbage"), ("cpu.idle", "0"), ("cpu.weight", "59")];
         let values: Vec<CgroupWrite> = values.iter().map(|(file, value)| write(file, value)).collect();
         let found: Vec<(String, Value)> = of_values(&values).into_iter().map(|found| (found.name, found.value)).collect();
         let want = [("TasksMax", Value::U64(u64::MAX)), ("AllowedCPUs", Value::Bytes(vec![])), ("CPUWeight", Value::U64(59))];

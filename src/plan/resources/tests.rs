@@ -2,7 +2,7 @@
 //! Tables for every conversion: resources as config.json has them, and what is written where.
 
 use super::*;
-use crate::plan::{Id, Rootless};
+use crate::plan::Id;
 
 /// A host with both trees: cgroup2 has hugetlb alone, cgroup v1 the rest.
 fn hybrid() -> Host {
@@ -447,11 +447,18 @@ fn what_a_refused_cgroup_means() {
     request.rootless = Rootless::True;
     assert_eq!(denied("{}", &request, &host), Denied::NoCgroup);
     host.euid = 1000;
-    request.rootless = Rootless::Auto;
+    request.rootless = Rootless::Unsaid;
     assert_eq!(denied("{}", &request, &host), Denied::NoCgroup);
     assert_eq!(denied(r#"{"linux":{"resources":{"pids":{"limit":-1}}}}"#, &request, &host), Denied::NoCgroup);
     assert_eq!(denied(r#"{"linux":{"resources":{"pids":{"limit":5}}}}"#, &request, &host), Denied::RootlessError);
     assert_eq!(denied(r#"{"linux":{"cgroupsPath":"/a"}}"#, &request, &host), Denied::RootlessError);
+    for said in [Rootless::Auto, Rootless::True] {
+        request.rootless = said;
+        assert_eq!(
+            denied(r#"{"linux":{"cgroupsPath":"/a","resources":{"pids":{"limit":5}}}}"#, &request, &host),
+            Denied::NoCgroup
+        );
+    }
     request.rootless = Rootless::False;
     assert_eq!(denied("{}", &request, &host), Denied::Error);
 }

@@ -182,7 +182,12 @@ pub(super) fn devices(rules: &[Rule], at: &str) -> Result<Vec<CgroupWrite>, Vec<
                     );
                 }
                 if granted != 0 {
-                    write(&mut asks, "devices.allow", format!("{letter} {number}:{minor} {}", devices_filter::letters(granted)), "devices");
+                    write(
+                        &mut asks,
+                        "devices.allow",
+                        format!("{letter} {number}:{minor} {}", devices_filter::letters(granted)),
+                        "devices",
+                    );
                 }
             }
         }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether a container lacked memory, and how much it had: read when something of it has failed or died, never before. Called by
+//! `create`, `start`, `run` and `events`.
+
+use std::fmt;
+
+use super::Cgroup;
+use super::path::{Dir, find_number};
+use crate::error::{Error, Kind};
+use crate::linux::types::Errno;
+
+/// What a container's cgroup says of its memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lack {
+    /// Processes that the kernel has killed for it.
+    pub kills: u64,
+    /// How often an allocation came to the limit.
+    pub reached: u64,
+    /// The limit in bytes; none where there is none here, so that one above it, or the machine's memory, was the limit.
+    pub limit: Option<u64>,
+    /// The most that was ever in use, in bytes; none where the kernel does not count that.
+    pub peak: Option<u64>,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limit {
+            Some(limit) => write!(f, "limit {limit} bytes")?,
+            None => f.write_str("no limit of its own, so one above it or the machine's memory ran out")?,
+        }
+        self.peak.map_or(Ok(()), |peak| write!(f, ", peak {peak} bytes"))
+    }
+}
+
+impl Cgroup {
+    /// What the cgroup says of its memory. None where it is gone, or nothing counts memory there.
+    pub fn lack_of_memory(&self) -> Option<Lack> {
+        let of_v2 = self.v2.as_ref().and_then(|dir| {
+            let events = dir.read("memory.events").ok()?;
+            let count = |key| find_number(&events, key).unwrap_or(0);
+            Some(Lack {
+                kills: count("oom_kill"),
+                reached: count("max"),
+                limit: bytes(dir, "memory.max"),
+                peak: bytes(dir, "memory.peak"),
+            })
+        });
+        of_v2.or_else(|| {
+            let dir = self.v1_dir("memory")?;
+            let control = dir.read("memory.oom_control").ok()?;
+            Some(Lack {
+                kills: find_number(&control, "oom_kill").unwrap_or(0),
+                reached: bytes(dir, "memory.failcnt").unwrap_or(0),
+                // "No limit" is the largest number of whole pages there.
+                limit: bytes(dir, "memory.limit_in_bytes").filter(|limit| *limit < i64::MAX as u64 - 0xffff),
+                peak: bytes(dir, "memory.max_usage_in_bytes"),
+            })
+        })
+    }
+
+    /// The same error, and what memory had to do with it: the container is new, so what was counted was counted on the way to the error.
+    #[must_use]
+    pub fn explain_lack_of_memory(&self, error: Error) -> Error {
+        match self.lack_of_memory() {
+            Some(lack) => explained(error, &lack),
+            None => error,
+        }
+    }
+}
+
+fn explained(error: Error, lack: &Lack) -> Error {
+    match error.kind {
+        Kind::Peer if lack.kills > 0 => Error {
+            kind: Kind::OutOfMemory,
+            what: format!("the kernel killed the container's process for lack of memory: {lack}"),
+            ..error
+        }
+        .hint("raise linux.resources.memory.limit, or the limit above it"),
+        _ if lack.kills > 0 => {
+            with_hint(error, format!("the kernel has killed a process of the container for lack of memory: {lack}"))
+        }
+        _ if error.errno == Some(Errno::ENOMEM) && lack.reached > 0 => {
+            with_hint(error, format!("the container came to the limit of its memory: {lack}"))
+        }
+        _ => error,
+    }
+}
+
+fn with_hint(error: Error, more: String) -> Error {
+    let hint = match &error.hint {
+        Some(hint) => format!("{more}; {hint}"),
+        None => more,
+    };
+    error.hint(hint)
+}
+
+fn bytes(dir: &Dir, file: &str) -> Option<u64> {
+    dir.read(file).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_counted_is_said() {
+        let none = Lack::default();
+        let killed = Lack { kills: 1, reached: 9, limit: Some(4096), peak: Some(4000) };
+        let reached = Lack { kills: 0, ..killed };
+        let died = || Error::new(Kind::Peer, "the container's process died").step(3, 9).hint("a guess");
+        assert_eq!(explained(died(), &none), died());
+        assert_eq!(explained(died(), &reached), died());
+        let said = explained(died(), &killed);
+        assert_eq!((said.kind, said.step), (Kind::OutOfMemory, Some((3, 9))));
+        assert!(said.what.ends_with("for lack of memory: limit 4096 bytes, peak 4000 bytes"), "{said}");
+        assert!(!said.to_string().contains("a guess"), "{said}");
+        let hook = explained(Error::new(Kind::Hook, "a hook failed").hint("see its log"), &killed);
+        assert!(hook.kind == Kind::Hook && hook.hint.as_deref().unwrap_or_default().contains("4096 bytes"), "{hook}");
+        assert!(hook.to_string().contains("see its log"), "{hook}");
+        let refused = explained(Error::new(Kind::Kernel, "cannot mount").call("mount()", Errno::ENOMEM), &reached);
+        assert!(refused.to_string().contains("came to the limit of its memory: limit 4096 bytes"), "{refused}");
+        let other = Error::new(Kind::Kernel, "cannot mount").call("mount()", Errno::EPERM);
+        assert_eq!(explained(other.clone(), &reached), other);
+    }
+
+    #[test]
+    fn no_limit_of_its_own() {
+        let lack = Lack { kills: 1, ..Lack::default() };
+        assert_eq!(lack.to_string(), "no limit of its own, so one above it or the machine's memory ran out");
+    }
+}
