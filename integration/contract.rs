@@ -3,7 +3,7 @@
 //! this. The number of the rule is in the name of its test.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
@@ -55,6 +55,7 @@ pub const TESTS: &[Test] = &[
     test!(r26_home_and_duplicates_in_the_environment),
     test!(texts_that_engines_match).differs(CRUN_WORDS),
     test!(every_rule_names_its_tests),
+    test!(state_root_behind_a_symbolic_link),
     test!(state_directory_as_tools_read_it).differs(&[("crun", "has status instead of state.json")]),
 ];
 
@@ -470,6 +471,22 @@ fn every_rule_names_its_tests() {
     let named = rows.iter().flat_map(|row| row[3].split('`').skip(1).step_by(2));
     let missing: Vec<&str> = named.filter(|name| !all.iter().any(|known| known == name)).collect();
     assert!(missing.is_empty(), "docs/contract.md names tests that there are not: {missing:?}");
+}
+
+// Docker's is in /var/run/docker, and /var/run is a link on every distribution.
+fn state_root_behind_a_symbolic_link() {
+    let place = folder();
+    fs::create_dir(place.join("run")).unwrap();
+    symlink("run", place.join("link")).unwrap();
+    let root = place.join("link/engine/runtime");
+    let root = root.to_str().unwrap();
+    let bundle = Bundle::args(&["/bin/true"]);
+    bundle.save();
+    for _ in ["made by the first", "found by the second"] {
+        bundle.output_of(Call::bare(&["--root", root, "create", "--bundle", bundle.path(), &bundle.id])).ok();
+        assert!(place.join("run/engine/runtime").join(&bundle.id).is_dir());
+        Call::bare(&["--root", root, "delete", "--force", &bundle.id]).output().ok();
+    }
 }
 
 fn state_directory_as_tools_read_it() {

@@ -28,20 +28,24 @@ pub struct Store {
 
 impl Store {
     /// Opens the state root, and makes it where it is missing, for its owner only.
+    ///
+    /// Symbolic links on the way are followed: the path is the operator's, and Docker's leads through /var/run, which is one.
     pub fn create(path: &str) -> Result<Store> {
+        if let Some(store) = Store::open(path)? {
+            return Ok(store);
+        }
         let told = || format!("cannot make the state root {path}");
-        let mut parent = fd::open_dir_path("/").told(told)?;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            match fd::mkdirat(&parent, part, 0o700) {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for part in ends.map(|end| &path[..end]).filter(|part| !part.is_empty() && !part.ends_with('/')) {
+            match fd::mkdir(part, 0o700) {
                 Ok(()) => {}
                 Err(error) if error.errno == Errno::EEXIST => {}
                 // A read-only or foreign directory on the way may still hold the next one.
-                Err(error) if [Errno::EROFS, Errno::EACCES].contains(&error.errno) && fd::statat(&parent, part).is_ok() => {}
+                Err(error) if [Errno::EROFS, Errno::EACCES].contains(&error.errno) && fd::open_dir_path(part).is_ok() => {}
                 Err(error) => return Err(Error::from(error).doing(told())),
             }
-            parent = fd::openat(&parent, part, OFlag::O_PATH | OFlag::O_DIRECTORY, 0).told(told)?;
         }
-        Ok(Store { root: parent, path: path.to_string() })
+        Ok(Store { root: fd::open_dir_path(path).told(told)?, path: path.to_string() })
     }
 
     /// Its path, for messages.
