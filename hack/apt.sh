@@ -55,6 +55,7 @@ Dir::Etc::SourceParts "/dev/null";
 Dir::Etc::Preferences "/dev/null";
 Dir::Etc::PreferencesParts "/dev/null";
 Debug::NoLocking "true";
+Acquire::Retries "5";
 APT::Sandbox::User "";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;

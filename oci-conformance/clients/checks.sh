@@ -5,7 +5,7 @@
 # A check is a function check_NAME of the driver, run in the order of the file, each in a shell of its own with `set -eu`
 # and a limit of time. It passes if it ends with 0; `fail` and `skip` end it with a reason. `run_checks` prints a line for
 # each, `ok NAME`, `FAIL NAME: reason` or `skip NAME: reason` (under a failure, what the check printed and what the daemons
-# logged meanwhile), and at last `N passed, N failed, N skipped`. TESTS='WORD…' keeps those whose name contains a WORD.
+# logged meanwhile), and at last `N passed, N failed, N skipped`. TESTS='WORD…' keeps those where =NAME= contains a WORD.
 
 LOGS=/var/log/clients
 REASON=/run/check-reason
@@ -48,6 +48,11 @@ with_terminal() {
     printf -v line ' %q' "$@"
     script --quiet --return --echo never --command "exec$line" /dev/null | tr -d '\r'
     return "${PIPESTATUS[0]}"
+}
+
+# users_file NAME: prints that file of docs/clients, with what is tested in the place of berth (and its name, or `runtime`).
+users_file() {
+    sed "s,/usr/local/sbin/berth,@RUNTIME@,g; s/\bberth\b/${runtime:-${RUNTIME##*/}}/g; s,@RUNTIME@,$RUNTIME,g" "$REPO/docs/clients/$1"
 }
 
 # need_controller NAME…: skips the check where the cgroup tree has them not.
@@ -95,14 +100,14 @@ stop_all() {
 # says the client's name and version, and `sweep` removes what a failed check may have left, so that it spoils no other.
 run_checks() {
     local name words word status begun passed=0 failed=0 skipped=0 checks log
-    if [ "${1-}" = --check ]; then
-        set -eu
-        "check_$2"
-        exit 0
-    fi
+    case ${1-} in
+        # In shells of their own: as a condition of this one a function would go on after a command that failed.
+        --start) set -eu; start; exit 0 ;;
+        --check) set -eu; "check_$2"; exit 0 ;;
+    esac
     mkdir -p $LOGS
     begun=$SECONDS
-    if ! (set -eu; start >$LOGS/start.log 2>&1); then
+    if ! timeout --kill-after=5 $((3 * CHECK_SECONDS)) bash "$0" --start >$LOGS/start.log 2>&1 </dev/null; then
         tail -n 40 $LOGS/*.log
         echo "FAIL start: the client does not start"
         echo "0 passed, 1 failed, 0 skipped"
@@ -112,7 +117,7 @@ run_checks() {
     read -ra words <<<"${TESTS-}"
     mapfile -t checks < <(sed -n 's/^check_\([a-z0-9_]*\)() .*/\1/p' "$0")
     for name in "${checks[@]}"; do
-        for word in "${words[@]}"; do [[ $name != *$word* ]] || break; word=''; done
+        for word in "${words[@]}"; do [[ =$name= != *$word* ]] || break; word=''; done
         [ ${#words[@]} = 0 ] || [ -n "$word" ] || continue
         : >$REASON
         for log in "$LOGS"/*.log; do stat -c %s "$log" >"$log.before"; done

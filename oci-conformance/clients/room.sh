@@ -2,16 +2,18 @@
 # shellcheck shell=bash
 # The place where the real clients run; sourced first by every driver of this folder.
 #
-# `enter native|vm CLIENT_ARGUMENTS…` takes the calling driver into a room: it returns only inside, as the first process
-# of a machine within the machine. Its root is made of Debian sid's packages (nothing is installed on this machine) under
+# `enter both|vm CLIENT_ARGUMENTS…` takes the calling driver into a room: it returns only inside, as the first process of a
+# machine within the machine. `both` is first the room on this machine's own kernel, then, for those checks alone that were
+# skipped there (for want of a controller, say), the one in the virtual machine. Its root is made of Debian sid's packages (nothing is installed on this machine) under
 # a layer of memory; it has its own mounts, processes, network, IPC, host name and cgroup tree. When the driver ends, all
 # that it started is killed and all that it wrote is gone: see hack/native and hack/vm. To be seen inside:
 #
 #   RUNTIME   what is tested: /usr/local/bin/NAME, NAME being the file's own; the quick build of berth if not given
 #   IMAGE     an image of busybox, berth.test/busybox:1, as a tar that every client can load (OCI layout, docker archive)
+#   PAUSE     another, berth.test/pause:1, whose command waits: what a pod stands on
 #   CRI_API   the CRI's protocol, runtime/v1/api.proto
 #
-# ROOM=native or ROOM=vm chooses another room than the driver's own. Of this machine a driver needs root and Debian.
+# ROOM=native or ROOM=vm chooses one room. Of this machine a driver needs root and Debian.
 
 # shellcheck source=../../hack/place.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../hack/place.sh"
@@ -32,7 +34,7 @@ packages=(
     python3-grpcio python3-protobuf protobuf-compiler
 )
 
-# enter ROOM ARGUMENT…: runs the calling driver anew in the room, unless this is it.
+# enter both|native|vm ARGUMENT…: runs the calling driver anew in the room, unless this is it.
 enter() {
     local room=${ROOM:-$1} runtime driver
     shift
@@ -47,8 +49,15 @@ enter() {
     runtime=${RUNTIME-}
     [ -n "$runtime" ] || runtime=$("$REPO/hack/build" --dev)
     [ -x "$runtime" ] || die "no runtime at $runtime" 125
-    once clients/root "${packages[*]}" make_root || die "cannot make the root folder of the room" 125
-    once clients/image "$(cksum "$REPO/hack/bundle" "$CLIENTS/image")" make_image || die "cannot make the image" 125
+    if ! once clients/packages "${packages[*]}" fetch_root; then
+        echo "skip everything: the clients' packages cannot be had from Debian sid"
+        echo "0 passed, 0 failed, 1 skipped"
+        exit 0
+    fi
+    once clients/root "${packages[*]} $(declare -f make_root | cksum)" make_root || die "cannot make the root folder of the room" 125
+    once clients/image "$(cksum "$REPO/hack/bundle" "$CLIENTS"/{image,room.sh})" make_images || die "cannot make the images" 125
+
+    [ "$room" != both ] || in_both "$runtime" "$driver" "$@"
 
     local walls=(unshare --pid --fork --kill-child --mount --propagation private --net --ipc --uts)
     local inside=("$CLIENTS/room-init" "$CACHE/clients" "$(realpath "$runtime")" "$room" "$driver" "$@")
@@ -59,13 +68,41 @@ enter() {
     esac
 }
 
-# make_root: unpacks the packages, and does what their installation would have done and the clients rely on.
-make_root() {
-    local root=$CACHE/clients/root tool
+# in_both RUNTIME DRIVER ARGUMENT…: runs it in the one room and then in the other, and counts them as one.
+in_both() {
+    local log status=0 later good bad left
+    log=$(mktemp)
+    # shellcheck disable=SC2064 # the name is known now
+    trap "rm -f '$log'" EXIT
+    export RUNTIME=$1
+    ROOM=native "${@:2}" | tee "$log" | sed -u -E 's/^skip /later /; s/^[0-9]+ passed, /-- &/' || status=$?
+    later=$(sed -n 's/^skip \([a-z0-9_]*\): .*/=\1=/p' "$log")
+    if [ -z "$later" ] || [ "$(uname -m)" != x86_64 ]; then # of which there is a virtual machine
+        sed -n '/^skip /p; $p' "$log"
+        exit $status
+    fi
+    ROOM=vm TESTS=${later//$'\n'/ } "${@:2}" | tee -a "$log" | sed -u -E 's/^[0-9]+ passed, /-- &/' || status=$?
+    if [ "$(grep -cE '^[0-9]+ passed, ' "$log")" != 2 ]; then
+        echo "FAIL rooms: one of the two broke off before it had counted its checks" | tee -a "$log"
+        echo "0 passed, 1 failed, 0 skipped" >>"$log"
+    fi
+    read -r good bad < <(awk '/^[0-9]+ passed, / { good += $1; bad += $3 } END { print good + 0, bad + 0 }' "$log")
+    left=$(sed -n 's/^[0-9]* passed, .*, \([0-9]*\) skipped/\1/p' "$log" | tail -n 1)
+    echo "$good passed, $bad failed, ${left:-0} skipped"
+    exit $status
+}
+
+# fetch_root: unpacks the packages.
+fetch_root() {
     fetch_packages sid "$CACHE/clients" "${packages[@]}" || return
     fetch_alone sid golang-k8s-cri-api-dev "$CACHE/clients/cri" || return
     find "$CACHE/clients/cri" -path '*/runtime/v1/api.proto' -exec cp {} "$CACHE/clients/api.proto" ';'
     rm -rf "$CACHE/clients/cri"
+}
+
+# make_root: does what the packages' installation would have done and the clients rely on; may be repeated.
+make_root() {
+    local root=$CACHE/clients/root tool
     # What a client finds by its own would hide that it did not take ours.
     rm -f "$root"/usr/{s,}bin/{runc,crun}
     rm -rf "$root"/usr/share/{doc,man,locale,i18n}
@@ -80,6 +117,8 @@ make_root() {
     chown 1000:1000 "$root/home/user"
     echo '127.0.0.1 localhost room' >"$root/etc/hosts"
     : >"$root/etc/resolv.conf"
+    rm -rf "$root/var/run"
+    ln -s /run "$root/var/run"
     echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     [ -e "$root/usr/bin/sh" ] || ln -s dash "$root/usr/bin/sh"
     ln -sf mawk "$root/usr/bin/awk"
@@ -96,6 +135,8 @@ fetch_alone() {
     (cd "$3" && apt-get -c "$apt/apt.conf" -qq download "$2" >&2 && dpkg -x ./*.deb .)
 }
 
-make_image() {
-    "$CLIENTS/image" "$CACHE/clients/image.new" && mv "$CACHE/clients/image.new" "$CACHE/clients/image.tar"
+make_images() {
+    "$CLIENTS/image" "$CACHE/clients/image.new" && mv "$CACHE/clients/image.new" "$CACHE/clients/image.tar" || return
+    "$CLIENTS/image" "$CACHE/clients/image.new" berth.test/pause:1 sleep 1000000000 \
+        && mv "$CACHE/clients/image.new" "$CACHE/clients/pause.tar"
 }
