@@ -32,6 +32,8 @@ pub const TESTS: &[Test] = &[
         .differs(&[("runc", "takes the container's oomScoreAdj"), ("crun", "takes the container's oomScoreAdj")]),
     test!(process_file_sets_the_scheduler),
     test!(process_file_is_read_before_the_command_ends),
+    test!(labels_without_their_module_are_refused)
+        .differs(&[("runc", "passes the SELinux label over"), ("crun", "passes them over")]),
     test!(cpu_affinity).differs(&[("runc", "has at most 1024 CPUs"), ("crun", "writes beyond its memory for many CPUs")]),
     test!(the_runtime_keeps_its_own_oom_score),
     test!(detached_with_a_pid_file),
@@ -216,6 +218,19 @@ fn process_file_sets_the_oom_score() {
     assert_eq!(sh(&container, &[], "cat /proc/self/oom_score_adj"), "300\n");
     let said = exec_file(&bundle, &container, "cat /proc/self/oom_score_adj", &[("oomScoreAdj", json!(555))]).ok();
     assert_eq!(said, "555\n");
+}
+
+fn labels_without_their_module_are_refused() {
+    let container = Bundle::args(&["/bin/sleep", "1000"]).create();
+    container.start();
+    for (flag, module) in [("--apparmor", "/sys/module/apparmor"), ("--process-label", "/sys/fs/selinux/enforce")] {
+        if std::path::Path::new(module).exists() {
+            continue;
+        }
+        let output = exec(&container, &[flag, "some_t"], &["/bin/true"]);
+        assert_eq!(output.code(), 255);
+        assert!(output.fails().contains("some_t"));
+    }
 }
 
 fn process_file_sets_the_scheduler() {

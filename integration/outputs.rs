@@ -209,6 +209,11 @@ fn debug_tells_what_every_step_took() {
         &["runtime step 1 of ", "clone the container's process: ", "process step 1 of ", "mount ", "find the program: "],
     );
     assert!(text.lines().all(|line| line.contains(" level=debug ")), "{text}");
+    let container = sleeper();
+    fs::remove_file(&log).unwrap();
+    Call::new(&["--debug", "--log", log.to_str().unwrap(), "exec", &container.id, "true"]).output().ok();
+    let text = fs::read_to_string(&log).unwrap();
+    in_order(&text, &["process step 1 of ", "find the program: ", " µs\""]);
 }
 
 fn bundle_path(bundle: &Bundle) -> &str {
@@ -238,7 +243,7 @@ fn logs_of_services() {
     let (journal, syslog) = (listen("/run/systemd/journal/socket"), listen("/dev/log"));
     let heard = |socket: &UnixDatagram, target: &str| {
         let words = [copy.to_str().unwrap(), "--root", "/run/root", "--log", target, "state", "unknown"];
-        let said = Call::program(&words).output().fails();
+        let said = Call::program(&words).dir(&PathBuf::from("/run")).output().fails();
         assert!(said.starts_with("container does not exist"), "{said}");
         let mut buffer = [0; 4096];
         let length = socket.recv(&mut buffer).unwrap();

@@ -20,6 +20,12 @@ const PIDS: Need = Need::Controller("pids");
 pub const TESTS: &[Test] = &[
     test!(pids_limit).needs(&[PIDS]),
     test!(sizes_with_units).needs(&[MEMORY]).differs(&[("crun", "takes bytes only")]),
+    test!(burst_and_idle).needs(&[CPU]).differs(&[("crun", "has no such flags")]),
+    test!(cpus_and_memory_nodes).needs(&[Need::Controller("cpuset")]),
+    test!(block_weight).needs(&[Need::Controller("io")]),
+    test!(flags_without_their_controller_are_refused)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("runc", "passes real-time limits over on cgroup v2"), ("crun", "passes limits over")]),
     test!(quota_and_period_belong_together).needs(&[CPU]).differs(&[("crun", "forgets the other of the two")]),
     test!(from_a_file_and_from_stdin).needs(&[PIDS]),
     test!(what_is_not_named_stays).needs(&[MEMORY, PIDS]),
@@ -68,6 +74,54 @@ fn sizes_with_units() {
     assert_eq!(file(&container, "memory.low"), (32 << 20).to_string());
     update(&container, &["--memory=-1", "--memory-swap=-1"]);
     assert_eq!(file(&container, "memory.max"), "max");
+}
+
+fn burst_and_idle() {
+    let container = sleeper();
+    update(&container, &["--cpu-period", "100000", "--cpu-quota", "50000", "--cpu-burst", "20000"]);
+    assert_eq!(file(&container, "cpu.max.burst"), "20000");
+    update(&container, &["--cpu-idle=1"]);
+    assert_eq!(file(&container, "cpu.idle"), "1");
+    update(&container, &["--cpu-idle=0"]);
+    assert_eq!((file(&container, "cpu.idle"), file(&container, "cpu.max")), ("0".into(), "50000 100000".into()));
+}
+
+fn cpus_and_memory_nodes() {
+    let container = sleeper();
+    update(&container, &["--cpuset-cpus", "0", "--cpuset-mems=0"]);
+    assert_eq!((file(&container, "cpuset.cpus"), file(&container, "cpuset.mems")), ("0".into(), "0".into()));
+}
+
+/// By whichever of the two files the kernel has.
+fn block_weight() {
+    let container = sleeper();
+    let dir = look::cgroup2_root().join(look::cgroup(container.pid()).trim_start_matches('/'));
+    let Some(name) = ["io.bfq.weight", "io.weight"].into_iter().find(|name| dir.join(name).exists()) else {
+        container.call(&["update", "--blkio-weight", "100"]).output().fails();
+        return;
+    };
+    update(&container, &["--blkio-weight", "100"]);
+    assert!(file(&container, name).contains("100"), "{}", file(&container, name));
+}
+
+fn flags_without_their_controller_are_refused() {
+    let container = sleeper();
+    let all = [
+        ("cpu", "--cpu-share"),
+        ("memory", "--memory"),
+        ("pids", "--pids-limit"),
+        ("cpuset", "--cpuset-cpus"),
+        ("io", "--blkio-weight"),
+        // Cgroup v2 has no such limits at all.
+        ("nowhere", "--cpu-rt-runtime"),
+        ("nowhere", "--cpu-rt-period"),
+    ];
+    for (controller, flag) in all {
+        if Need::Controller(controller).missing().is_some() {
+            container.call(&["update", flag, "1000"]).output().fails();
+        }
+    }
+    assert_eq!(container.status(), "running");
 }
 
 fn quota_and_period_belong_together() {

@@ -43,7 +43,7 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let asks_help = before.iter().any(|word| ["-h", "--help", "-help", "-?"].contains(&word.as_str()));
     let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
         if let Some(verb) = after.get(1).and_then(|name| verb(name)) {
-            return Ok(Parsed::Print(command(program, verb).render_help().to_string()));
+            return Ok(Parsed::Print(described(program, verb).render_help().to_string()));
         }
         let text = overview(program).render_help().to_string();
         let explicit = asks_help || !after.is_empty();
@@ -70,7 +70,9 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let command = command(program, verb);
     match command.try_get_matches_from(words) {
         Ok(args) => Ok(Parsed::Run(Box::new(Invocation { global, verb, args }))),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Print(error.render().to_string())),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
+            Ok(Parsed::Print(described(program, verb).render_help().to_string()))
+        }
         Err(error) => Err(usage(error, &format!("{program} {}", verb.name))),
     }
 }
@@ -140,11 +142,17 @@ pub fn boolean(word: &str) -> std::result::Result<String, String> {
     }
 }
 
-fn arg(flag: &'static Flag) -> Arg {
-    let mut arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
-    if let Some(short) = flag.short {
-        arg = arg.short(short);
+/// A flag's names and help.
+fn named(flag: &'static Flag) -> Arg {
+    let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
+    match flag.short {
+        Some(short) => arg.short(short),
+        None => arg,
     }
+}
+
+fn arg(flag: &'static Flag) -> Arg {
+    let arg = named(flag);
     match flag.value {
         Some(name) if flag.repeats => arg.value_name(name).action(ArgAction::Append).allow_hyphen_values(true),
         Some(name) => arg.value_name(name).action(ArgAction::Set).allow_hyphen_values(true),
@@ -190,15 +198,55 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
     command
 }
 
+/// The same as people read it: switches without the value that Go's flags may have, and words that must be there said to be so.
+pub fn described(program: &str, verb: &'static Verb) -> Command {
+    let name = format!("{program} {}", verb.name);
+    let usage = match verb.positional {
+        Positional::None => format!("{name} [OPTIONS]"),
+        Positional::Id => format!("{name} [OPTIONS] CONTAINER-ID"),
+        Positional::IdAnd(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]"),
+        Positional::IdAndCommand(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]..."),
+        Positional::ActionAnd(actions, rest) => format!("{name} {actions} {rest}"),
+    };
+    let id = |name: &'static str| Arg::new("id").value_name(name).required(true);
+    let rest = |name: &'static str| Arg::new("rest").value_name(name).num_args(0..);
+    let command = Command::new(verb.name)
+        .bin_name(&name)
+        .about(verb.help)
+        .override_usage(usage)
+        .args(verb.flags.iter().map(switch_or_value));
+    let container = "the container's name, unique on this host";
+    match verb.positional {
+        Positional::None => command,
+        Positional::Id => command.arg(id("CONTAINER-ID").help(container)),
+        Positional::IdAnd(name) => {
+            command.arg(id("CONTAINER-ID").help(container)).arg(Arg::new("rest").value_name(name).help("its name or number"))
+        }
+        Positional::IdAndCommand(name) => command
+            .arg(id("CONTAINER-ID").help(container))
+            .arg(rest(name).help("everything from here on is passed on as it is, flags too")),
+        Positional::ActionAnd(actions, name) => command
+            .arg(id(actions).help("what to do"))
+            .arg(rest(name).help("the container, and for add and remove a file with the array mounts of a config.json")),
+    }
+}
+
+fn switch_or_value(flag: &'static Flag) -> Arg {
+    match flag.value {
+        Some(_) => arg(flag),
+        None => named(flag).action(ArgAction::SetTrue),
+    }
+}
+
 /// The whole program, for the overview.
 pub fn overview(program: &str) -> Command {
     Command::new("berth")
         .bin_name(program)
         .about("A low-level container runtime for Linux: runs bundles of the Open Container Initiative.")
-        .subcommand_value_name("COMMAND")
-        .args(GLOBAL.iter().map(arg))
+        .override_usage(format!("{program} [OPTIONS] COMMAND ..."))
+        .args(GLOBAL.iter().map(switch_or_value))
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::SetTrue).help("print the version"))
-        .subcommands(VERBS.iter().map(|verb| command(program, verb)))
+        .subcommands(VERBS.iter().map(|verb| described(program, verb)))
 }
 
 /// `--version`, in the three lines that clients parse; the first word is the name the program was called by.
@@ -315,6 +363,7 @@ mod tests {
     fn every_verb_builds_and_helps() {
         for verb in VERBS {
             command("berth", verb).debug_assert();
+            described("berth", verb).debug_assert();
         }
         overview("berth").debug_assert();
         assert!(matches!(parse("berth", vec!["create".into(), "--help".into()]), Ok(Parsed::Print(_))));

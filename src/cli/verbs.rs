@@ -112,7 +112,9 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
 fn exec_in(context: &Context) -> Result<u8> {
     let id = context.id()?;
     let (request, wanted) = request::exec(context.args, context.caller, &environment)?;
-    exec::exec(&context.store()?, &id, &request, &wanted, &|warnings| context.warn(warnings))
+    let debug = |text: &str| context.log.say(Level::Debug, text);
+    let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
+    exec::exec(&context.store()?, &id, &request, &wanted, &|warnings| context.warn(warnings), debug)
 }
 
 fn change_limits(context: &Context) -> Result<u8> {

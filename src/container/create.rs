@@ -21,7 +21,7 @@ use crate::linux::{clone, fd, pid, proc, socket, time};
 use crate::netdev;
 use crate::plan::resctrl::Resctrl;
 use crate::plan::resources::SavedCgroup;
-use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Verb};
+use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Step, Verb};
 use crate::process::forward::Signals;
 use crate::process::gate;
 use crate::process::init::InitContext;
@@ -66,7 +66,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     }
     let Making { state, entry, spawned, poststop, notify, cgroup, .. } = making;
     if let (Some(debug), Some(spawned)) = (debug, &spawned) {
-        tell_times(plan, spawned.times(), debug);
+        tell_times(&plan.child, spawned.times(), debug);
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     drop(entry);
@@ -82,9 +82,9 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
 }
 
 /// What the steps of the container's process took. Those that wait for the runtime wait as long as that takes.
-fn tell_times(plan: &Plan, times: &[u32], debug: Warn<'_>) {
-    let total = plan.child.len();
-    for ((number, step), time) in (1..).zip(&plan.child).zip(times) {
+pub(super) fn tell_times(steps: &[Step], times: &[u32], debug: Warn<'_>) {
+    let total = steps.len();
+    for ((number, step), time) in (1..).zip(steps).zip(times) {
         debug(&format!("process step {number} of {total}: {}: {time} µs", step.op));
     }
 }

@@ -35,8 +35,16 @@ pub enum Wanted {
     Words(Words),
 }
 
-/// Runs one more process. Returns the exit status of the command, and hands on what the user should know.
-pub fn exec(store: &Store, id: &Id, request: &ExecRequest, wanted: &Wanted, warn: &dyn Fn(&[String])) -> Result<u8> {
+/// Runs one more process. Returns the exit status of the command, and hands on what the user should know. `debug`, where there is one, is
+/// told what each step took.
+pub fn exec(
+    store: &Store,
+    id: &Id,
+    request: &ExecRequest,
+    wanted: &Wanted,
+    warn: &dyn Fn(&[String]),
+    debug: Option<create::Warn<'_>>,
+) -> Result<u8> {
     let entry = store.get(id)?;
     let state = entry.load()?;
     let first = match init_process::open(&state)? {
@@ -54,6 +62,7 @@ pub fn exec(store: &Store, id: &Id, request: &ExecRequest, wanted: &Wanted, warn
     let context = InitContext {
         console_socket: request.console_socket.as_ref().map(|path| create::connect(path, "console socket")).transpose()?,
         listener: plan.listener.as_ref().map(|path| create::connect(path, "seccomp listener's socket")).transpose()?,
+        timed: debug.is_some(),
         ..InitContext::default()
     };
     let pidfd_socket = request.pidfd_socket.as_ref().map(|path| create::connect(path, "pidfd socket")).transpose()?;
@@ -74,6 +83,9 @@ pub fn exec(store: &Store, id: &Id, request: &ExecRequest, wanted: &Wanted, warn
         spawned.go_on()?;
     }
     spawned.await_exec()?;
+    if let Some(debug) = debug {
+        create::tell_times(&plan.child, spawned.times(), debug);
+    }
     if let Err(error) = announce(&spawned, request, pidfd_socket.as_ref()) {
         // Its caller does not know of it, and never will.
         let _ = pid::send_signal(spawned.pidfd(), libc::SIGKILL);
