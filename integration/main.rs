@@ -16,9 +16,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod arguments;
+mod bad_input;
 mod callers;
 mod cgroup;
 mod contract;
+mod cve;
 mod delegation;
 mod descriptors;
 mod errors;
@@ -90,5 +92,5 @@ pub const GROUPS: &[Group] = &[
 ];
 
 fn main() {
-    main_with(GROUPS);
+    main_with(&[GROUPS, cve::GROUPS, bad_input::GROUPS]);
 }

@@ -12,7 +12,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::json;
 
-use crate::harness::bundle::folder;
+use crate::harness::bundle::{folder, state_root};
 use crate::harness::look::{self, eventually};
 use crate::harness::receive::Receiver;
 use crate::harness::{Bundle, Call, Container, Test, call};
@@ -40,6 +40,7 @@ pub const TESTS: &[Test] = &[
     test!(foreground_terminal),
     test!(foreground_terminal_follows_the_size).differs(SIZE_COMES_LATE),
     test!(foreground_terminal_is_put_back),
+    test!(foreground_that_fails_leaves_nothing),
     test!(terminal_without_a_socket_is_refused),
     test!(socket_without_a_terminal_is_refused).differs(&[("crun", "ignores the socket")]),
     test!(socket_in_the_foreground_is_refused).differs(&[("crun", "ignores the socket")]),
@@ -264,6 +265,32 @@ fn foreground_terminal_is_put_back() {
     master.write("\n");
     call::wait(&mut run);
     assert_eq!(flags(), LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG);
+}
+
+/// When the caller's terminal cannot be joined to the container's, whose program runs by then, `run` ends with an error and nothing is left.
+/// The kernel is made to refuse the modes of terminals to this test and all that it starts.
+fn foreground_that_fails_leaves_nothing() {
+    use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+    let bundle = bundle("trap '' HUP; while true; do sleep 0.05; done");
+    let size = Winsize { ws_row: 25, ws_col: 81, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).unwrap();
+    let mut filter = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
+    let ioctl = ScmpSyscall::from_name("ioctl").unwrap();
+    // TCSETS, TCSETSW, TCSETSF, and the same with a speed.
+    for request in [0x5402, 0x5403, 0x5404, 0x402c_542b, 0x402c_542c, 0x402c_542d] {
+        let compare = ScmpArgCompare::new(1, ScmpCompareOp::Equal, request);
+        filter.add_rule_conditional(ScmpAction::Errno(5), ioctl, &[compare]).unwrap();
+    }
+    filter.set_ctl_nnp(false).unwrap();
+    filter.load().unwrap();
+    let slave = || pty.slave.try_clone().unwrap();
+    let errors = folder().join("errors");
+    let call = bundle.run_through(&["setsid", "--ctty", "--wait"], &[]);
+    let mut run = call.stdin(slave()).spawn_with(slave(), File::create(&errors).unwrap());
+    assert!(!call::wait(&mut run).success());
+    let message = fs::read_to_string(&errors).unwrap();
+    let left: Vec<_> = fs::read_dir(state_root()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.is_empty() && !message.is_empty(), "it left {left:?}: {message}");
 }
 
 fn terminal_without_a_socket_is_refused() {

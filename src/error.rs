@@ -138,9 +138,56 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41]; hint: …`.
+    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41]; hint: …`. What is quoted of the outside in it
+    /// is made fit to be read: nobody's value can begin a line of its own, or be longer than anybody would read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
+        let mut text = String::new();
+        self.compose(&mut text)?;
+        f.write_str(&readable(&text, self.kind == Kind::Usage))
+    }
+}
+
+/// The longest word that is shown whole, and how much of a longer one: its beginning and its end.
+const LONGEST_WORD: usize = 512;
+const BEGINNING: usize = 200;
+const END: usize = 60;
+/// The longest text.
+const LONGEST: usize = 6000;
+
+/// The text without control characters (`lines` keeps line breaks: the help that a usage error shows), and with long words cut short.
+pub(crate) fn readable(text: &str, lines: bool) -> String {
+    let mut out = String::with_capacity(text.len().min(LONGEST));
+    for word in text.split_inclusive(' ') {
+        if out.len() > LONGEST {
+            out.push('…');
+            break;
+        }
+        let start = word.char_indices().nth(BEGINNING).filter(|_| word.len() > LONGEST_WORD).map_or(word.len(), |(at, _)| at);
+        let end = word.char_indices().rev().nth(END).map_or(start, |(at, _)| at.max(start));
+        add_printable(&mut out, &word[..start], lines);
+        if start < end {
+            out.push('…');
+        }
+        add_printable(&mut out, &word[end..], lines);
+    }
+    out
+}
+
+fn add_printable(out: &mut String, text: &str, lines: bool) {
+    for letter in text.chars() {
+        let plain = letter == ' ' || letter.is_ascii_graphic() || (lines && letter == '\n');
+        if plain || letter.escape_debug().len() == 1 {
+            out.push(letter);
+        } else {
+            out.extend(letter.escape_debug());
+        }
+    }
+}
+
+impl Error {
+    fn compose(&self, f: &mut String) -> fmt::Result {
+        use fmt::Write;
+        f.push_str(&self.what);
         if let Some(config) = &self.config {
             write!(f, " ({config})")?;
         }
@@ -197,6 +244,17 @@ mod tests {
             "cannot mount \"proc\" at /proc (mounts[0]): fsmount(7, FSMOUNT_CLOEXEC, 0) = operation not permitted (EPERM) \
              [step 7 of 41]; hint: is the outer /proc masked?"
         );
+    }
+
+    #[test]
+    fn what_is_quoted_is_fit_to_be_read() {
+        let error = Error::new(Kind::Config, "the name \"a\nlevel=error \u{202e}\x1b[0m\" is é").at("x[\"\n\"]");
+        assert_eq!(error.to_string(), "the name \"a\\nlevel=error \\u{202e}\\u{1b}[0m\" is é (x[\"\\n\"])");
+        let long = Error::new(Kind::Config, format!("the path {}/end is too long", "é".repeat(10_000_000))).to_string();
+        assert!(long.len() < 400 && long.starts_with("the path é") && long.ends_with("/end is too long"), "{long}");
+        let many = Error::new(Kind::Config, "is wrong; ".repeat(10_000)).to_string();
+        assert!(many.len() < 2 * LONGEST && many.ends_with('…'));
+        assert_eq!(Error::new(Kind::Usage, "no command\n\nusage: x").to_string(), "no command\n\nusage: x");
     }
 
     #[test]

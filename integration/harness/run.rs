@@ -84,9 +84,10 @@ pub fn skip(reason: &str) -> ! {
 }
 
 /// The whole program.
-pub fn main_with(groups: &'static [Group]) {
+pub fn main_with(groups: &[&'static [Group]]) {
+    let groups = groups.iter().flat_map(|some| some.iter());
     let all: Vec<(String, Test)> =
-        groups.iter().flat_map(|group| group.tests.iter().map(|test| (format!("{}.{}", group.name, test.name), *test))).collect();
+        groups.flat_map(|group| group.tests.iter().map(|test| (format!("{}.{}", group.name, test.name), *test))).collect();
     let mut words = Vec::new();
     let mut jobs = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut list = false;

@@ -2,7 +2,6 @@
 //! From the flags of `update` to limits; and Go's way to write a duration, for `events`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -45,15 +44,14 @@ fn rdt(args: &ArgMatches) -> Option<IntelRdt> {
 }
 
 fn contents(path: &str) -> Result<Vec<u8>> {
-    let cannot = |error: &dyn std::fmt::Display| Error::new(Kind::Usage, format!("cannot read the limits from {path}: {error}"));
-    if path == "-" {
-        let mut bytes = Vec::new();
-        let most = bundle::CONFIG_MAX as u64;
-        std::io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
-        return Ok(bytes);
-    }
-    let file = fd::open(path, fd::OFlag::O_RDONLY).map_err(|error| cannot(&error))?;
-    fd::read_bounded(&file, bundle::CONFIG_MAX).map_err(|error| cannot(&error))
+    let source = if path == "-" { "stdin" } else { path };
+    let cannot =
+        |error: &dyn std::fmt::Display| Error::new(Kind::Usage, format!("cannot read the limits from {source}: {error}"));
+    let bytes = match path {
+        "-" => fd::read_bounded(std::io::stdin(), bundle::CONFIG_MAX),
+        path => fd::read_file_bounded(path, bundle::CONFIG_MAX),
+    };
+    bytes.map_err(|error| cannot(&error))
 }
 
 fn flags(args: &ArgMatches) -> Result<Resources> {

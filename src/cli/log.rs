@@ -134,6 +134,7 @@ impl Log {
     }
 
     /// One write(2), or one datagram; a full disk, a closed pipe or a log service that is down is not the container's fault.
+    #[allow(clippy::disallowed_types, reason = "the caller's log: his path, his umask, opened for appending alone")]
     fn write(&self, level: Level, text: &str, error: Option<&Error>) {
         match &self.target {
             Target::Stderr => {

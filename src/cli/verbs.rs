@@ -239,6 +239,7 @@ fn show_processes(context: &Context) -> Result<u8> {
 }
 
 /// What ps(1) of this host prints with these options (`-ef` where there are none).
+#[allow(clippy::disallowed_methods, reason = "ps(1) of the host, for whoever asks, with what he has open and set")]
 fn ps_output(options: &[String]) -> Result<String> {
     let mut command = std::process::Command::new("ps");
     if options.is_empty() {
@@ -256,6 +257,10 @@ fn ps_output(options: &[String]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+#[allow(
+    clippy::disallowed_types,
+    reason = "a new file for whoever asks, with his umask; never through a link, because it must not exist"
+)]
 fn write_spec(context: &Context) -> Result<u8> {
     let bundle = request::absolute(text(context.args, "bundle").unwrap_or("."))?;
     let spec = match on(context.args, "rootless") {

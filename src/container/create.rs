@@ -17,7 +17,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
-use crate::linux::{clone, fd, pid, proc, socket, time};
+use crate::linux::{clone, cred, fd, pid, proc, socket, time};
 use crate::netdev;
 use crate::plan::resctrl::Resctrl;
 use crate::plan::resources::SavedCgroup;
@@ -36,6 +36,7 @@ pub type Warn<'a> = &'a dyn Fn(&str);
 ///
 /// `debug`, where there is one, is told what each step of the plan took.
 pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: Warn<'_>, debug: Option<Warn<'_>>) -> Result<u8> {
+    let _umask = UsualUmask::begin();
     let foreground = request.verb == Verb::Run && !request.detach;
     if foreground && !request.no_subreaper {
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
@@ -48,7 +49,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
     if let Err(error) = cgroup::check(&plan.cgroup) {
         store.remove(&entry)?;
-        return Err(error);
+        return Err(error.at("linux.cgroupsPath"));
     }
     let mut making = Making::new(request, host, bundle, plan, entry, warn, (own, boot));
     making.signals = signals.as_ref();
@@ -70,15 +71,41 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     drop(entry);
-    let Some(signals) = signals else {
-        return notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())).map(|()| 0);
+    let ended = match signals {
+        None => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
+            Ok(()) => return Ok(0),
+            Err(error) => Err(error),
+        },
+        Some(signals) => foreground::wait(spawned, &signals, notify.as_ref()),
     };
-    let status = foreground::wait(spawned, &signals, notify.as_ref())?;
-    tell_lack_of_memory(cgroup.as_ref(), status, warn);
-    if !request.keep {
-        delete::finish(&store, &request.id, &state, &poststop)?.iter().for_each(|warning| warn(warning));
+    if let Ok(status) = ended {
+        tell_lack_of_memory(cgroup.as_ref(), status, warn);
     }
-    Ok(status)
+    // A run that fails leaves no container, kept or not.
+    if ended.is_err() || !request.keep {
+        match (&ended, delete::finish(&store, &request.id, &state, &poststop)) {
+            (_, Ok(warnings)) => warnings.iter().for_each(|warning| warn(warning)),
+            (Ok(_), Err(error)) => return Err(error),
+            (Err(first), Err(also)) => return Err(first.clone().hint(format!("and the container could not be removed: {also}"))),
+        }
+    }
+    ended
+}
+
+/// While it lives, what the runtime makes has the modes that it gives, whatever the caller's umask: an ordinary user could not enter a
+/// state directory of mode 0. Hooks get it too.
+struct UsualUmask(u32);
+
+impl UsualUmask {
+    fn begin() -> UsualUmask {
+        UsualUmask(cred::umask(0o022))
+    }
+}
+
+impl Drop for UsualUmask {
+    fn drop(&mut self) {
+        cred::umask(self.0);
+    }
 }
 
 /// What the steps of the container's process took. Those that wait for the runtime wait as long as that takes.
@@ -372,7 +399,7 @@ impl Making<'_> {
         let undone = delete::destroy(&self.state).and_then(|()| store.remove(&self.entry));
         if let (Some(path), true) = (&self.request.pid_file, self.pid_file_written) {
             // Whether it is there or not.
-            let _ = std::fs::remove_file(path);
+            let _ = fd::unlink(path);
         }
         delete::run_poststop(&self.poststop, &self.state).iter().for_each(|warning| (self.warn)(warning));
         match undone {

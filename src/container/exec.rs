@@ -87,8 +87,8 @@ pub fn exec(
         create::tell_times(&plan.child, spawned.times(), debug);
     }
     if let Err(error) = announce(&spawned, request, pidfd_socket.as_ref()) {
-        // Its caller does not know of it, and never will.
-        let _ = pid::send_signal(spawned.pidfd(), libc::SIGKILL);
+        // Its caller does not know of it, and never will: nor would anybody reap it, and its container's first process could not end.
+        spawned.kill();
         return Err(error);
     }
     signals.map_or(Ok(0), |signals| foreground::wait(spawned, &signals, None))
@@ -127,9 +127,7 @@ fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest,
 
 /// The process file, wholly: its writer removes it as soon as the command has ended.
 fn read_process(path: &str) -> Result<Process> {
-    let told = || format!("cannot read the process file {path}");
-    let file = fd::open(path, fd::OFlag::O_RDONLY).told(told)?;
-    let bytes = fd::read_bounded(&file, bundle::CONFIG_MAX).told(told)?;
+    let bytes = fd::read_file_bounded(path, bundle::CONFIG_MAX).told(|| format!("cannot read the process file {path}"))?;
     load::parse_process(&bytes).map_err(|problems| bundle::refused(path, problems))
 }
 

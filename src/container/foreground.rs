@@ -6,11 +6,17 @@ use crate::error::Result;
 use crate::process::forward::{self, Signals, Watch};
 use crate::process::spawn::Spawned;
 
-/// Waits for the container's process and returns its exit status, 128+N when signal N ended it. What it says of being ready is passed on.
+/// Waits for the process and returns its exit status, 128+N when signal N ended it. What it says of being ready is passed on. Where it
+/// cannot be waited for, it is killed: nobody would know of it, and its terminal is gone.
 pub fn wait(mut spawned: Spawned, signals: &Signals, notify: Option<&NotifySocket>) -> Result<u8> {
     let (master, pid) = (spawned.take_master(), spawned.pid());
-    let Some(notify) = notify else { return forward::until_exit(spawned.pidfd(), pid, signals, master) };
-    let mut ready = || notify.listen(pid).map(|heard| !heard);
-    let watch = Watch { fd: notify.fd(), ready: &mut ready };
-    forward::until_exit_watching(spawned.pidfd(), pid, signals, master, Some(watch))
+    let ended = match notify {
+        None => forward::until_exit(spawned.pidfd(), pid, signals, master),
+        Some(notify) => {
+            let mut ready = || notify.listen(pid).map(|heard| !heard);
+            let watch = Watch { fd: notify.fd(), ready: &mut ready };
+            forward::until_exit_watching(spawned.pidfd(), pid, signals, master, Some(watch))
+        }
+    };
+    ended.inspect_err(|_| spawned.kill())
 }

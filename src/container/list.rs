@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `state` and `list`: what the kernel and the saved states say (runtime.md, Query State).
 
+use std::time::Duration;
+
 use super::state::Shown;
 use super::store::Store;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::linux::fd;
 use crate::plan::Id;
 
@@ -14,18 +16,35 @@ pub fn state(store: &Store, id: &Id) -> Result<Shown> {
     Ok(Shown::new(&state, entry.status(&state)))
 }
 
-/// The state of every container; one that is half made, or goes while we look, is passed over.
+/// The state of every container; one that goes while we look is passed over.
 pub fn list(store: &Store) -> Result<Vec<Shown>> {
     let mut all = Vec::new();
     let passwd = fd::read_file_bounded("/etc/passwd", 4 << 20).unwrap_or_default();
     for id in store.ids()? {
-        let Ok(entry) = store.get(&id) else { continue };
-        let Ok(state) = entry.load() else { continue };
-        let mut shown = Shown::new(&state, entry.status(&state));
-        shown.owner = owner(&String::from_utf8_lossy(&passwd), state.owner);
+        let Some((mut shown, uid)) = shown(store, &id) else { continue };
+        shown.owner = owner(&String::from_utf8_lossy(&passwd), uid);
         all.push(shown);
     }
     Ok(all)
+}
+
+/// How often, and how long apart, a container without a state is looked at again: it may be being made, or deleted, this very moment.
+const LOOKS: u32 = 5;
+const APART: Duration = Duration::from_millis(10);
+
+/// A container as it is shown, and the user who made it. One whose state is missing or damaged is there all the same: its id is taken, its
+/// process may run, and somebody has to see it to delete it by force. None where there is no container, or no more.
+fn shown(store: &Store, id: &Id) -> Option<(Shown, u32)> {
+    for _ in 0..LOOKS {
+        let entry = store.get(id).ok()?;
+        match entry.load() {
+            Ok(state) => return Some((Shown::new(&state, entry.status(&state)), state.owner)),
+            Err(error) if error.kind == Kind::NotFound => std::thread::sleep(APART),
+            Err(_) => break,
+        }
+    }
+    let uid = fd::stat(store.get(id).ok()?).ok()?.uid;
+    Some((Shown::unknown(id), uid))
 }
 
 /// The name of a user of this host, or `#uid`.

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::HookState;
+use crate::plan::Id;
 use crate::plan::resources::SavedCgroup;
 use crate::rdt::SavedResctrl;
 
@@ -171,6 +172,22 @@ impl Shown {
             rootfs: state.rootfs.clone(),
             created: state.created.clone(),
             annotations: state.annotations.clone(),
+            owner: String::new(),
+        }
+    }
+
+    /// A container of which only its id is known: its state is missing, damaged, or of a newer berth. Engines read the date, so there is
+    /// one: that which Go has for none.
+    pub fn unknown(id: &Id) -> Shown {
+        Shown {
+            oci_version: String::new(),
+            id: id.to_string(),
+            pid: 0,
+            status: "unknown",
+            bundle: String::new(),
+            rootfs: String::new(),
+            created: "0001-01-01T00:00:00Z".to_string(),
+            annotations: BTreeMap::new(),
             owner: String::new(),
         }
     }

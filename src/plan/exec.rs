@@ -56,6 +56,9 @@ pub struct ExecPlan {
     pub oom_score_adj: Option<i32>,
     /// Inherited in the same way: the CPUs it runs on until it is in the container's cgroup (execCPUAffinity.initial).
     pub initial_cpus: Option<Vec<u32>>,
+    /// Somebody may look into it although it is undumpable. Then a first process enters all namespaces, out of his sight, with nothing
+    /// open that leads to the host, and makes this one there.
+    pub watched: bool,
     /// It waits for the runtime to move it into cgroups and a resctrl group, before anything else.
     pub moved: bool,
     /// It tells the runtime when it is ready, to learn its own pid: for what the seccomp listener is told.
@@ -100,8 +103,14 @@ pub fn exec(
         child.push(own(Op::Seccomp(load), "linux.seccomp"));
     }
     child.push(own(Op::Exec, "process.args"));
-    let before = if host.privileged() { Namespaces::PID } else { Namespaces::PID | Namespaces::USER };
+    let watched = is_watched(spec, Some(process), entered.namespaces);
+    let before = match (watched, host.privileged()) {
+        (true, _) => entered.namespaces,
+        (false, true) => Namespaces::PID,
+        (false, false) => Namespaces::PID | Namespaces::USER,
+    };
     Ok(ExecPlan {
+        watched,
         enter_before_clone: entered.namespaces & before,
         enter_after_clone: entered.namespaces & !(entered.namespaces & before),
         oom_score_adj: process.oom_score_adj,
@@ -113,6 +122,19 @@ pub fn exec(
         exec: program(process, request),
         warnings,
     })
+}
+
+/// Whether the container's pid namespace holds processes that may trace one of the host's root: where it has CAP_SYS_PTRACE without a user
+/// namespace of its own, or others live there too, of whom nothing is known (CVE-2016-9962).
+pub(super) fn is_watched(spec: &Spec, process: Option<&Process>, entered: Namespaces) -> bool {
+    let traces = |process: &Process| {
+        let sets = process.capabilities.iter().flat_map(|sets| [&sets.bounding, &sets.permitted]);
+        sets.flatten().any(|name| name == "CAP_SYS_PTRACE")
+    };
+    let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let shared = namespaces.into_iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty());
+    let somebody = shared || process.is_some_and(traces) || spec.process.as_ref().is_some_and(traces);
+    somebody && entered.contains(Namespaces::PID) && !entered.contains(Namespaces::USER)
 }
 
 fn own(op: Op, at: &str) -> Step {
@@ -196,6 +218,32 @@ mod tests {
         assert_eq!(got.enter_before_clone, Namespaces::PID | Namespaces::USER);
         assert!(matches!(got.child[got.child.len() - 2].op, Op::Seccomp(_)));
         assert_eq!(got.child.last().unwrap().op, Op::Exec);
+    }
+
+    #[test]
+    fn who_may_be_traced_comes_out_of_sight() {
+        let host = Host { apparmor: true, ..Host::example() };
+        let plan = |name: &str, change: &dyn Fn(&mut Spec), namespaces: Namespaces, host: &Host| {
+            let mut spec = fixtures::spec(name);
+            change(&mut spec);
+            let process = Process { terminal: false, ..spec.process.clone().unwrap() };
+            exec(&spec, &process, &ExecRequest::default(), &entered(namespaces), host).unwrap()
+        };
+        let all = Namespaces::PID | Namespaces::MOUNT;
+        let trace = |spec: &mut Spec| {
+            let sets = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()).unwrap();
+            sets.bounding.push("CAP_SYS_PTRACE".into());
+        };
+        let share = |spec: &mut Spec| {
+            for namespace in spec.linux.as_mut().map(|linux| &mut linux.namespaces).unwrap().iter_mut() {
+                namespace.path = "/proc/1/ns/pid".into();
+            }
+        };
+        assert!(!plan("docker", &|_| (), all, &host).watched);
+        let got = plan("docker", &trace, all, &host);
+        assert!(got.watched && got.enter_before_clone == all && got.enter_after_clone.is_empty());
+        assert!(plan("docker", &share, all, &host).watched);
+        assert!(!plan("docker", &trace, all | Namespaces::USER, &host).watched, "its rights do not reach the host's processes");
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn plans_of_the_fixtures_are_as_they_were() {
 #[test]
 fn what_must_come_first_comes_first() {
     each(|name, plan| {
+        assert_eq!(super::order::out_of_order(&plan.child), None, "{name}");
         let child = |found: &dyn Fn(&Op) -> bool| plan.child.iter().position(|step| found(&step.op));
         let last = |found: &dyn Fn(&Op) -> bool| plan.child.iter().rposition(|step| found(&step.op));
         let before = |first: Option<usize>, then: Option<usize>, what: &str| {

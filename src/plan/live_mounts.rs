@@ -4,7 +4,7 @@
 //! Every source is opened by the runtime, outside, where the names of the host mean what they say. A process that enters the container
 //! then moves the copies to their places, by the same steps that `create` has for them.
 
-use super::exec::{Entered, ExecPlan};
+use super::exec::{Entered, ExecPlan, is_watched};
 use super::mounts::{self, Mounts, clean};
 use super::step::{Op, ParentStep, Source, Step, Tree};
 use super::{Exec, Host, ParentOp, Request, namespaces, rootfs};
@@ -56,7 +56,7 @@ pub fn add(
         return Err(planned.problems);
     }
     steps.push(Step { op: Op::ReadonlyMounts, at: String::new() });
-    Ok(LiveMounts { trees: planned.trees, process: process(own, steps), warnings: planned.warnings })
+    Ok(LiveMounts { trees: planned.trees, process: process(&spec, own, steps), warnings: planned.warnings })
 }
 
 /// Decides how what is mounted at these destinations is taken away, the last one first.
@@ -81,7 +81,7 @@ pub fn remove(spec: &Spec, wanted: &[Mount], entered: &Entered) -> Result<LiveMo
         }
     }
     if problems.is_empty() {
-        Ok(LiveMounts { trees: Vec::new(), process: process(own, steps), warnings: Vec::new() })
+        Ok(LiveMounts { trees: Vec::new(), process: process(spec, own, steps), warnings: Vec::new() })
     } else {
         Err(problems)
     }
@@ -116,11 +116,14 @@ fn open_outside(step: &mut Step, planned: &mut Mounts) -> Result<(), Problem> {
 }
 
 /// A process that enters the container, carries out these steps and ends.
-fn process(namespaces: Namespaces, mut steps: Vec<Step>) -> ExecPlan {
+fn process(spec: &Spec, namespaces: Namespaces, mut steps: Vec<Step>) -> ExecPlan {
     steps.push(Step { op: Op::End, at: String::new() });
+    let watched = is_watched(spec, None, namespaces);
+    let before = if watched { namespaces } else { namespaces & Namespaces::PID };
     ExecPlan {
-        enter_before_clone: namespaces & Namespaces::PID,
-        enter_after_clone: namespaces & !Namespaces::PID,
+        watched,
+        enter_before_clone: before,
+        enter_after_clone: namespaces & !before,
         oom_score_adj: None,
         initial_cpus: None,
         moved: false,

@@ -16,6 +16,8 @@ pub mod host;
 pub mod live_mounts;
 pub mod mounts;
 pub mod namespaces;
+#[cfg(test)]
+mod order;
 pub mod process;
 #[cfg(test)]
 mod property;

@@ -155,6 +155,7 @@ fn plan(text: &str, request: &Request, host: &Host) -> Result<Plan, Vec<Problem>
 fn check(plan: &Plan) -> Result<(), TestCaseError> {
     let position = |found: &dyn Fn(&Op) -> bool| plan.child.iter().position(|step| found(&step.op));
     let identity = position(&|op| matches!(op, Op::Identity(_)));
+    prop_assert_eq!(super::order::out_of_order(&plan.child), None);
     prop_assert_eq!(plan.child.last().map(|step| &step.op), Some(&Op::Exec));
     prop_assert_eq!(plan.parent.first().map(|step| &step.op), Some(&ParentOp::SaveCreating));
     // Without `process` a container can be created, and its start fails: there is no program.

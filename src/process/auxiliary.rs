@@ -15,7 +15,7 @@ use crate::linux::call::{self, CallError};
 use crate::linux::clone::{CloneArgs, Cloned, clone3, execve, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::types::Errno;
-use crate::linux::{cred, fd, signal};
+use crate::linux::{cred, fd, mount, signal};
 
 /// How much of each output stream is kept: the last bytes.
 const KEPT: usize = 4096;
@@ -144,7 +144,8 @@ fn become_program(
         // What our caller means for the container's program (--preserve-fds) is open here too.
         fd::close_range(3, true)?;
         if let Some(directory) = directory {
-            nix::unistd::chdir(directory).map_err(|errno| CallError::new(format!("chdir({directory:?})"), errno))?;
+            // The bundle, on the host: an operator's path.
+            mount::chdir(directory)?;
         }
         execve(path, args, env)
     };

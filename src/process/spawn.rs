@@ -7,7 +7,7 @@
 //! whoever makes it), a first process enters them and clones the real one as its own sibling (CLONE_PARENT): that is then the runtime's
 //! child as well, so that whoever reaps the runtime's orphans gets it, and no process is left in between.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, Told};
@@ -96,6 +96,24 @@ impl Spawned {
                 })
             }
         }
+    }
+
+    /// A process of exec that is never in sight of the container with anything of the host's: a first one, which is out of its sight,
+    /// enters `namespaces` and makes it there.
+    pub(super) fn out_of_sight(
+        args: CloneArgs<'_>,
+        namespaces: Namespaces,
+        context: InitContext,
+        work: &Work<'_>,
+    ) -> Result<Spawned> {
+        let first = |context: InitContext, channel: Channel| {
+            let entered = begin_first(work, &context, &channel).and_then(|()| match &context.enter {
+                Some((process, _)) => namespaces::enter(process, namespaces),
+                None => Err(out_of_turn()),
+            });
+            clone_second(entered, Namespaces::empty(), false, work, context, channel)
+        };
+        Spawned::begin(args, context, first)?.second()
     }
 
     /// From the first of two processes to the second, which is the container's.
@@ -218,6 +236,11 @@ impl Spawned {
         drop(self);
     }
 
+    /// Kills it although it is on its own, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.ours = true;
+    }
+
     fn say(&mut self, message: ToChild) -> Result<()> {
         match self.channel.send(&message, None) {
             // It is gone; what it said last is still to be read.
@@ -307,17 +330,31 @@ impl Drop for Spawned {
 
 /// The first of two processes: enters the namespaces and makes the second one there, then ends.
 fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
-    let made = pid::set_parent_death_signal(libc::SIGKILL)
-        .told(|| "cannot tie the process to the runtime".into())
+    let joined = begin_first(work, &context, &channel)
         .and_then(|()| namespaces::join(joins, &context.namespaces))
         // The runtime must be able to write the mappings of what comes now, as owner of its files in /proc.
         .and_then(|()| match &spawn.id_map {
             Some(_) => cred::set_dumpable(true).told(|| "cannot let the runtime map the ids".into()),
             None => Ok(()),
-        })
+        });
+    clone_second(joined, spawn.create, spawn.id_map.is_some(), work, context, channel)
+}
+
+/// The first of two processes dies with the runtime, and has nothing open that the second shall not have: that one is in sight of those in
+/// its namespaces from its first moment, before it could close anything itself.
+fn begin_first(work: &Work<'_>, context: &InitContext, channel: &Channel) -> Result<()> {
+    pid::set_parent_death_signal(libc::SIGKILL).told(|| "cannot tie the process to the runtime".into())?;
+    let mut keep = context.fds();
+    keep.push(channel.as_fd().as_raw_fd());
+    init::last::close_descriptors(work.exec.inherited_fds, keep)
+}
+
+/// From the first to the second, if the first has come so far; then the first ends.
+fn clone_second(first: Result<()>, create: Namespaces, hide: bool, work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
+    let made = first
         .and_then(|()| socket::pair(socket::Kind::SeqPacket).told(|| "cannot tell the container's process when to begin".into()))
         .and_then(|turn| {
-            let args = CloneArgs { namespaces: spawn.create, sibling: true, ..CloneArgs::default() };
+            let args = CloneArgs { namespaces: create, sibling: true, ..CloneArgs::default() };
             let cloned = clone3(&args).told(|| "cannot make the container's process in the namespaces it joined".into());
             Ok((cloned.map_err(explain)?, turn))
         });
@@ -327,7 +364,7 @@ fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitCo
             drop(announced);
             let _ = pid::wait_readable(&turn, None);
             drop(turn);
-            init::run(work, InitContext { hide: spawn.id_map.is_some(), ..context }, channel)
+            init::run(work, InitContext { hide, ..context }, channel)
         }
         Ok((Cloned::Parent { pid, .. }, turn)) => (ToParent::Cloned { pid: pid as u32 }, Some(turn)),
         Err(error) => (ToParent::Failed(error), None),

@@ -389,6 +389,7 @@ fn descriptors_are_handed_over_and_must_be_the_callers() {
 /// A plan to join a container in these namespaces.
 fn joining(kinds: Namespaces, child: Vec<Step>, exec: Exec) -> ExecPlan {
     ExecPlan {
+        watched: false,
         oom_score_adj: None,
         initial_cpus: None,
         moved: false,

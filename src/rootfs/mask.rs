@@ -45,13 +45,22 @@ pub(super) fn empty_directory(label: Option<&str>) -> call::Result<OwnedFd> {
 }
 
 impl RootFs {
+    /// What is to be hidden. A path in /proc is looked up in the procfs that was mounted there: a neighbour who can rename in the root
+    /// filesystem may have put something else in its place since (CVE-2019-19921).
+    fn find(&self, path: &str) -> call::Result<Option<OwnedFd>> {
+        match (&self.proc, path.strip_prefix("/proc/")) {
+            (Some(proc), Some(below)) if !below.split('/').any(|name| name == "..") => proc.find(below, true),
+            _ => self.root.find(path, true),
+        }
+    }
+
     /// Hides these paths: a directory under an empty one, anything else under the host's null device.
     pub fn mask_paths(&mut self, paths: &[String], label: Option<&str>) -> Result<()> {
         let mut empty: Option<Cover> = None;
         for path in paths {
             let what = || format!("cannot mask \"{path}\"");
             // A path that is not there needs no hiding.
-            let Some(place) = self.root.find(path, true).told(what)? else { continue };
+            let Some(place) = self.find(path).told(what)? else { continue };
             if fd::stat(&place).told(what)?.is_dir() {
                 let cover = match empty.as_mut() {
                     Some(cover) => cover,
@@ -72,7 +81,7 @@ impl RootFs {
     /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is.
     pub fn readonly_path(&self, path: &str) -> Result<()> {
         let what = || format!("cannot make \"{path}\" read-only");
-        let Some(place) = self.root.find(path, true).told(what)? else { return Ok(()) };
+        let Some(place) = self.find(path).told(what)? else { return Ok(()) };
         let readonly = Change { set: MountAttr::RDONLY.bits(), ..Change::default() };
         let (at, root) = (fd::stat(&place).told(what)?, fd::stat(&self.root).told(what)?);
         if at.mount_root && at.mount_id == root.mount_id {

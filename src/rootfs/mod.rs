@@ -40,6 +40,8 @@ pub use tree::HostTrees;
 /// The root filesystem of the container under construction.
 pub struct RootFs {
     root: Root,
+    /// The procfs that was mounted at /proc: what is masked there is found in it, whatever has the name by then.
+    proc: Option<Root>,
     /// The copies that the runtime took before the clone.
     trees: HostTrees,
     /// The host's /dev/null, to be put over files.
@@ -89,13 +91,20 @@ impl RootFs {
             make_private(&place).told(what)?;
         }
         sys::move_mount(&tree, &place).told(what)?;
-        Ok(RootFs { root: Root::from(tree), trees, null: Some(Cover::new(null)), readonly_last: Vec::new(), parent: None })
+        Ok(RootFs {
+            root: Root::from(tree),
+            proc: None,
+            trees,
+            null: Some(Cover::new(null)),
+            readonly_last: Vec::new(),
+            parent: None,
+        })
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
     pub fn current(trees: HostTrees) -> Result<RootFs> {
         let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-        Ok(RootFs { root, trees, null: None, readonly_last: Vec::new(), parent: None })
+        Ok(RootFs { root, proc: None, trees, null: None, readonly_last: Vec::new(), parent: None })
     }
 
     /// The directory that all paths of the container are opened in.

@@ -227,9 +227,12 @@ impl RootFs {
             // Everything that follows happens in what now covers the root.
             let copy = fd::dup_from(&made, 3).told(|| what(mount))?;
             self.root = Root::from(copy);
+            self.proc = None;
         }
         if mount.readonly_last {
             self.readonly_last.push(made);
+        } else if mount.proc == ProcRule::IsProc {
+            self.proc = Some(Root::from(made));
         }
         Ok(())
     }

@@ -81,6 +81,11 @@ pub fn unlinkat(dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<()> {
         .call(|| format!("unlinkat({}, {}, 0)", call::fd(dir.as_fd()), text(leaf)))
 }
 
+/// unlink(2) of a path of the host, that an operator wrote.
+pub fn unlink(path: impl AsRef<OsStr>) -> Result<()> {
+    nix::unistd::unlink(path.as_ref()).call(|| format!("unlink({})", text(path.as_ref())))
+}
+
 /// unlinkat(2) with AT_REMOVEDIR: removes an empty directory (or a cgroup).
 pub fn rmdirat(dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<()> {
     let leaf = leaf.as_ref();

@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
     Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
-    readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlinkat,
+    readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
     copy_contents, publish_file, read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at,

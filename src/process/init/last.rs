@@ -48,7 +48,7 @@ pub fn check_inherited(count: u32) -> Result<()> {
 }
 
 /// Closes every descriptor but the standard streams, the `inherited` ones after them, and these.
-pub(super) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) -> Result<()> {
+pub(in crate::process) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) -> Result<()> {
     let first = i32::try_from(FIRST + inherited).unwrap_or(i32::MAX);
     fd::close_all_but(first, keep).told(|| "cannot close the runtime's descriptors".into())
 }

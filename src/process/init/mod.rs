@@ -73,7 +73,7 @@ pub struct InitContext {
 
 impl InitContext {
     /// The descriptors that the process must keep until it uses them.
-    fn fds(&self) -> Vec<RawFd> {
+    pub(super) fn fds(&self) -> Vec<RawFd> {
         let mut fds = self.trees.fds();
         let entered = self.enter.iter().map(|(process, _)| process);
         let own =

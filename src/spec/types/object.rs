@@ -226,7 +226,7 @@ impl<'de, T: Item> Visitor<'de> for List<T> {
     }
 }
 
-/// A map with names of the user's choice. Given twice, the later value counts, as in every reader of such maps.
+/// A map with names of the user's choice, each once.
 impl<T: Item> Item for BTreeMap<String, T> {
     fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_map(Map(PhantomData))
@@ -244,7 +244,10 @@ impl<'de, T: Item> Visitor<'de> for Map<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<BTreeMap<String, T>, A::Error> {
         let mut map = BTreeMap::new();
-        while let Some((Strict(name), Strict(value))) = from.next_entry()? {
+        while let Some((Strict(name), Strict(value))) = from.next_entry::<Strict<String>, Strict<T>>()? {
+            if map.contains_key(&name) {
+                return Err(Error::custom(format_args!("duplicate field `{name}`")));
+            }
             map.insert(name, value);
         }
         Ok(map)

@@ -95,6 +95,14 @@ pub(super) fn id_mappings(mappings: &[IdMapping], at: &At, verdict: &mut Verdict
         verdict.problem(at, format!("{} ranges are more than the kernel's {MOST}", mappings.len()));
         return;
     }
+    // One page less one byte, in one write(2).
+    const LONGEST: usize = 4095;
+    let line = |mapping: &IdMapping| format!("{} {} {}\n", mapping.container_id, mapping.host_id, mapping.size).len();
+    let length: usize = mappings.iter().map(line).sum();
+    if length > LONGEST {
+        verdict.problem(at, format!("{} ranges make {length} bytes, of which the kernel takes {LONGEST}", mappings.len()));
+        return;
+    }
     let overlap = |a: u32, a_size: u32, b: u32, b_size: u32| {
         u64::from(a) < u64::from(b) + u64::from(b_size) && u64::from(b) < u64::from(a) + u64::from(a_size)
     };

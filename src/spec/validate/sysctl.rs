@@ -37,13 +37,16 @@ pub fn sysctl_path(name: &str) -> Option<String> {
         _ => name.to_string(),
     };
     let plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    (plain && !path.contains('\0')).then_some(path)
+    (plain && !path.contains(|letter: char| letter.is_control() || letter == ' ')).then_some(path)
 }
 
 /// Each parameter must belong to a namespace that the container has for itself.
 pub(super) fn sysctls(linux: &Linux, at: &At, verdict: &mut Verdict) {
-    for name in linux.sysctl.keys() {
+    for (name, value) in &linux.sysctl {
         let at = &at.key(name);
+        if value.contains('\n') {
+            verdict.problem(at, format!("the value {value:?} is not one line"));
+        }
         let Some(path) = sysctl_path(name) else {
             verdict.problem(at, format!("{name:?} is no name for a kernel parameter"));
             continue;

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container's own files, damaged: every command says so and ends, nobody else's process is touched, and `delete --force` cleans up.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+
+use super::{Bench, OWN_WORDS};
+use crate::harness::bundle::state_root;
+use crate::harness::look::{alive, eventually};
+use crate::harness::{Bundle, Call, Test};
+use crate::test;
+
+/// This file's tests.
+pub const TESTS: &[Test] = &[
+    test!(damaged_state).differs(OWN_WORDS).seconds(120),
+    test!(damaged_configuration).differs(OWN_WORDS),
+    test!(pid_of_another).differs(OWN_WORDS),
+    test!(damaged_containers_are_listed).differs(OWN_WORDS),
+    test!(strangers_in_the_state_root).differs(OWN_WORDS),
+];
+
+fn state_file(id: &str) -> PathBuf {
+    state_root().join(id).join("state.json")
+}
+
+/// Something done to a file.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 12] = [
+    ("empty", |path| fs::write(path, "").unwrap()),
+    ("cut off", |path| {
+        let text = fs::read(path).unwrap();
+        fs::write(path, &text[..text.len() / 2]).unwrap();
+    }),
+    ("full of NUL bytes", |path| {
+        let length = fs::read(path).unwrap().len();
+        fs::write(path, vec![0; length]).unwrap();
+    }),
+    ("an array", |path| fs::write(path, "[]").unwrap()),
+    ("an empty object", |path| fs::write(path, "{}").unwrap()),
+    ("of a wrong type", |path| change(path, "init_process_pid", "one".into())),
+    ("of a future version", |path| change(path, "version", 99.into())),
+    ("no JSON", |path| fs::write(path, "\x7fELF").unwrap()),
+    ("64 MiB long", |path| fs::File::options().write(true).open(path).unwrap().set_len(64 << 20).unwrap()),
+    ("a FIFO", |path| {
+        fs::remove_file(path).unwrap();
+        mkfifo(path, Mode::S_IRWXU).unwrap();
+    }),
+    ("a directory", |path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    }),
+    ("a link", |path| {
+        let away = path.with_extension("away");
+        fs::rename(path, &away).unwrap();
+        symlink(&away, path).unwrap();
+    }),
+];
+
+fn change(path: &Path, name: &str, value: Value) {
+    let mut state: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    state[name] = value;
+    fs::write(path, state.to_string()).unwrap();
+}
+
+fn damaged_state() {
+    let bundle = Bundle::new();
+    let mut bench = Bench::new();
+    for (what, damage) in DAMAGES {
+        let container = bundle.run_detached();
+        let (id, pid) = (container.id.as_str(), container.pid());
+        damage(&state_file(id));
+        for words in [
+            vec!["state", id],
+            vec!["start", id],
+            vec!["kill", id, "KILL"],
+            vec!["exec", id, "true"],
+            vec!["pause", id],
+            vec!["ps", "--format", "json", id],
+            vec!["update", "--pids-limit", "5", id],
+            vec!["delete", id],
+        ] {
+            bench.judge(&format!("{} with a state that is {what}", words[0]), Call::new(&words), &["state", id]);
+        }
+        assert!(alive(pid), "{what}: the container was killed by a command that failed");
+        Call::new(&["delete", "--force", id]).output().ok();
+        eventually(&format!("{what}: the container's process is gone"), || !alive(pid));
+        assert!(!state_root().join(id).exists(), "{what}: the state is still there");
+    }
+    bench.finish(96);
+}
+
+/// What the container was made by: exec reads it, and a delete finds its cgroup by it where the state is gone.
+fn damaged_configuration() {
+    let bundle = Bundle::new();
+    let mut bench = Bench::new();
+    for (what, damage) in
+        DAMAGES.into_iter().filter(|(what, _)| !["of a wrong type", "of a future version", "a link"].contains(what))
+    {
+        let container = bundle.run_detached();
+        let id = container.id.as_str();
+        damage(&state_root().join(id).join("config.json"));
+        bench.judge(&format!("exec with a saved configuration that is {what}"), Call::new(&["exec", id, "true"]), &["config"]);
+        assert_eq!(container.status(), "running");
+    }
+    bench.finish(9);
+}
+
+/// A pid that is another's by now: nobody is signalled, and the delete succeeds.
+fn pid_of_another() {
+    let bundle = Bundle::new();
+    let container = bundle.run_detached();
+    let stranger = Bundle::new().run_detached();
+    let pid = container.pid();
+    let victim = stranger.pid();
+    container.kill("KILL");
+    eventually("it is gone", || !alive(pid));
+    for number in [i64::from(victim), 1, i64::from(std::process::id()), -1, 0] {
+        change(&state_file(&container.id), "init_process_pid", number.into());
+        assert_eq!(container.status(), "stopped", "{number}");
+        container.call(&["kill"]).output().fails();
+    }
+    change(&state_file(&container.id), "init_process_pid", victim.into());
+    container.delete();
+    assert!(alive(victim), "a process that is not the container's was killed");
+}
+
+/// They are there: their ids are taken, and somebody has to delete them.
+fn damaged_containers_are_listed() {
+    let (good, bad) = (Bundle::new().create(), Bundle::new().create());
+    fs::write(state_file(&bad.id), "{").unwrap();
+    let output = Call::new(&["list", "--format", "json"]).output();
+    assert_eq!(output.stderr, "", "engines read both streams as one document");
+    let list: Value = serde_json::from_str(&output.ok()).unwrap();
+    let entry = |id: &str| list.as_array().unwrap().iter().find(|entry| entry["id"] == id).unwrap_or_else(|| panic!("{list}"));
+    assert_eq!(entry(&good.id)["status"], "created");
+    assert_eq!(entry(&bad.id)["status"], "unknown");
+    assert_eq!(entry(&bad.id)["pid"], 0);
+    assert!(crate::lifecycle::is_rfc3339(entry(&bad.id)["created"].as_str().unwrap()), "{list}");
+    let table = Call::new(&["list"]).output().ok();
+    assert!(table.lines().any(|line| line.contains(&bad.id) && line.contains("unknown")), "{table}");
+    let ids = Call::new(&["list", "-q"]).output().ok();
+    assert!(ids.lines().any(|line| line == bad.id), "{ids}");
+}
+
+/// Files of others in the state root are not containers.
+fn strangers_in_the_state_root() {
+    let container = Bundle::new().create();
+    fs::write(state_root().join("file"), "x").unwrap();
+    fs::write(state_root().join(".hidden"), "x").unwrap();
+    symlink("/etc", state_root().join("link")).unwrap();
+    mkfifo(&state_root().join("fifo"), Mode::S_IRWXU).unwrap();
+    let list: Value = serde_json::from_str(&Call::new(&["list", "--format", "json"]).output().ok()).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+    let mut bench = Bench::new();
+    for id in ["file", "link", "fifo"] {
+        for verb in ["state", "start", "delete"] {
+            bench.judge(&format!("{verb} of the {id}"), Call::new(&[verb, id]), &[id]);
+        }
+        let call = Call::new(&["delete", "--force", id]);
+        bench.judge(&format!("delete by force of the {id}"), call, &[id]);
+    }
+    assert!(Path::new("/etc/passwd").exists());
+    for name in ["file", ".hidden", "link", "fifo"] {
+        fs::remove_file(state_root().join(name)).unwrap();
+    }
+    drop(container);
+    bench.finish(12);
+}
