@@ -2,10 +2,11 @@
 //! Parsing of the command line, by the one table of flags ([`super::table`]).
 //!
 //! The grammar is runc's, because engines send it: `--flag value` and `--flag=value`, single-dash long flags (`-bundle`), repeated
-//! flags of which the last wins, flags after the id. Only the chosen command is handed to clap, which keeps a start cheap.
+//! flags of which the last wins, flags after the id. The usual spellings are read at once ([`super::given`]); clap reads the rest, and of that only the chosen command.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, Command};
 
+use super::given::Given;
 use super::table::{Flag, GLOBAL, Positional, VERBS, Verb};
 use crate::error::{Error, Kind, Result};
 
@@ -17,11 +18,11 @@ pub fn verb(name: &str) -> Option<&'static Verb> {
 /// What a command line says: the flags before the command, and the command with its own.
 pub struct Invocation {
     /// Flags before the command.
-    pub global: ArgMatches,
+    pub global: Given,
     /// The command.
     pub verb: &'static Verb,
     /// Its flags and words.
-    pub args: ArgMatches,
+    pub args: Given,
 }
 
 /// What came of a command line.
@@ -53,7 +54,13 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
             Err(Error::new(Kind::Usage, format!("no command given\n\n{text}")))
         };
     };
-    let global = globals_command(program).try_get_matches_from(global_words).map_err(|error| usage(error, program))?;
+    let global = match Given::read(&global_words[1..], GLOBAL, &Positional::None) {
+        Some(given) => given,
+        None => {
+            let read = globals_command(program).try_get_matches_from(global_words);
+            Given::from_clap(&read.map_err(|error| usage(error, program))?, GLOBAL, &Positional::None)
+        }
+    };
     let Some(verb) = verb(name) else {
         let near = VERBS
             .iter()
@@ -67,9 +74,14 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
         });
     };
     let words = normalise(&after[1..], verb.flags, verbatim_from(verb, &after[1..]));
-    let command = command(program, verb);
-    match command.try_get_matches_from(words) {
-        Ok(args) => Ok(Parsed::Run(Box::new(Invocation { global, verb, args }))),
+    if let Some(args) = Given::read(&words[1..], verb.flags, &verb.positional) {
+        return Ok(Parsed::Run(Box::new(Invocation { global, verb, args })));
+    }
+    match command(program, verb).try_get_matches_from(words) {
+        Ok(read) => {
+            let args = Given::from_clap(&read, verb.flags, &verb.positional);
+            Ok(Parsed::Run(Box::new(Invocation { global, verb, args })))
+        }
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Ok(Parsed::Print(described(program, verb).render_help().to_string()))
         }
@@ -95,7 +107,7 @@ fn command_position(words: &[String]) -> usize {
 }
 
 /// For commands that pass words on verbatim: the index of the id, after which nothing is a flag of ours.
-fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
+pub(super) fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
     if !matches!(verb.positional, Positional::IdAndCommand(_)) {
         return words.len();
     }
@@ -113,7 +125,7 @@ fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
 
 /// Writes the words before `end` with two dashes where a client sent a long flag with one, as Go's flag syntax allows: a single-dash
 /// word that is a known long flag, or that begins with no known short one.
-fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<String> {
+pub(super) fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<String> {
     let mut out = vec![String::new()];
     let end = words[..end].iter().position(|word| word == "--").unwrap_or(end);
     for (index, word) in words.iter().enumerate() {
@@ -292,16 +304,6 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// Whether a switch is on.
-pub fn on(matches: &ArgMatches, name: &str) -> bool {
-    matches.get_one::<String>(name).is_some_and(|value| value == "true")
-}
-
-/// The value of a flag.
-pub fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
-    matches.get_one::<String>(name).map(String::as_str)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,21 +333,21 @@ mod tests {
             "--root /r create x -bundle=/b",
         ] {
             let got = run(line);
-            assert_eq!(text(&got.global, "root"), Some("/r"), "{line}");
-            assert_eq!(text(&got.args, "bundle"), Some("/b"), "{line}");
-            assert_eq!(text(&got.args, "id"), Some("x"), "{line}");
+            assert_eq!(got.global.text("root"), Some("/r"), "{line}");
+            assert_eq!(got.args.text("bundle"), Some("/b"), "{line}");
+            assert_eq!(got.args.text("id"), Some("x"), "{line}");
         }
         let got = run("--systemd-cgroup --root /r --systemd-cgroup --rootless=true delete x --force");
-        assert!(on(&got.global, "systemd-cgroup") && on(&got.args, "force"));
+        assert!(got.global.on("systemd-cgroup") && got.args.on("force"));
         for (word, wanted) in [("1", true), ("T", true), ("True", true), ("0", false), ("f", false), ("FALSE", false)] {
-            assert_eq!(on(&run(&format!("delete --force={word} x")).args, "force"), wanted, "{word}");
-            assert_eq!(on(&run(&format!("delete -f={word} x")).args, "force"), wanted, "{word}");
+            assert_eq!(run(&format!("delete --force={word} x")).args.on("force"), wanted, "{word}");
+            assert_eq!(run(&format!("delete -f={word} x")).args.on("force"), wanted, "{word}");
         }
-        assert!(on(&run("delete --force=false --force x").args, "force"), "the last one wins");
-        assert_eq!(text(&run("--root /r state -- x").args, "id"), Some("x"));
-        assert_eq!(text(&run("--root /r -- state -- -x").args, "id"), Some("-x"));
-        assert!(on(&run("run -d x").args, "detach"));
-        assert_eq!(run("kill -a x 9").args.get_many::<String>("rest").unwrap().collect::<Vec<_>>(), ["9"]);
+        assert!(run("delete --force=false --force x").args.on("force"), "the last one wins");
+        assert_eq!(run("--root /r state -- x").args.text("id"), Some("x"));
+        assert_eq!(run("--root /r -- state -- -x").args.text("id"), Some("-x"));
+        assert!(run("run -d x").args.on("detach"));
+        assert_eq!(run("kill -a x 9").args.all("rest"), ["9"]);
     }
 
     #[test]

@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ArgMatches;
-
-use super::args::text;
-use super::request::all;
+use super::given::Given;
 use crate::container::bundle;
 use crate::container::plug::Plug;
 use crate::container::update::Change;
@@ -17,10 +14,10 @@ use crate::spec::load;
 use crate::spec::types::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 
 /// What `update` is asked: of the cgroup the file alone where one is given, as runc has it, else the flags.
-pub fn read(args: &ArgMatches) -> Result<Change> {
+pub fn read(args: &Given) -> Result<Change> {
     let rdt = rdt(args);
-    let devices = all(args, "device").iter().map(|text| device(text)).collect::<Result<Vec<Plug>>>()?;
-    match text(args, "resources").filter(|path| !path.is_empty()) {
+    let devices = args.all("device").iter().map(|text| device(text)).collect::<Result<Vec<Plug>>>()?;
+    match args.text("resources").filter(|path| !path.is_empty()) {
         Some(path) => {
             let bytes = contents(path)?;
             let source = if path == "-" { "stdin" } else { path };
@@ -32,12 +29,12 @@ pub fn read(args: &ArgMatches) -> Result<Change> {
 }
 
 /// What is asked of the resctrl group, if anything.
-fn rdt(args: &ArgMatches) -> Option<IntelRdt> {
-    let line = |name: &str| text(args, name).unwrap_or_default().to_string();
+fn rdt(args: &Given) -> Option<IntelRdt> {
+    let line = |name: &str| args.text(name).unwrap_or_default().to_string();
     let rdt = IntelRdt {
         l3_cache_schema: line("l3-cache-schema"),
         mem_bw_schema: line("mem-bw-schema"),
-        schemata: args.get_many::<String>("rdt-schemata").into_iter().flatten().cloned().collect(),
+        schemata: args.all("rdt-schemata").to_vec(),
         ..IntelRdt::default()
     };
     (rdt != IntelRdt::default()).then_some(rdt)
@@ -54,8 +51,8 @@ fn contents(path: &str) -> Result<Vec<u8>> {
     bytes.map_err(|error| cannot(&error))
 }
 
-fn flags(args: &ArgMatches) -> Result<Resources> {
-    let given = |name: &str| text(args, name).filter(|text| !text.is_empty());
+fn flags(args: &Given) -> Result<Resources> {
+    let given = |name: &str| args.text(name).filter(|text| !text.is_empty());
     let size = |name: &str| given(name).map(|text| bytes(name, text)).transpose();
     let signed = |name: &str| given(name).map(|text| integer::<i64>(name, text)).transpose();
     let unsigned = |name: &str| given(name).map(|text| integer::<u64>(name, text)).transpose();
@@ -92,20 +89,20 @@ fn flags(args: &ArgMatches) -> Result<Resources> {
 }
 
 /// Files of cgroup2 that the specification has no field for: those that many want by name, and any other as `--unified FILE=VALUE`.
-fn unified(args: &ArgMatches) -> Result<BTreeMap<String, String>> {
+fn unified(args: &Given) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    for word in all(args, "unified") {
+    for word in args.all("unified") {
         let (file, value) =
             word.split_once('=').ok_or_else(|| invalid("unified", &word).hint("FILE=VALUE, as in memory.high=64M"))?;
         files.insert(file.to_string(), value.to_string());
     }
     for (flag, file) in [("memory-high", "memory.high"), ("memory-low", "memory.low"), ("memory-min", "memory.min")] {
-        if let Some(size) = text(args, flag).filter(|text| !text.is_empty()) {
+        if let Some(size) = args.text(flag).filter(|text| !text.is_empty()) {
             let size = bytes(flag, size)?;
             files.insert(file.to_string(), if size < 0 { "max".to_string() } else { size.to_string() });
         }
     }
-    match text(args, "memory-oom-group") {
+    match args.text("memory-oom-group") {
         None | Some("") => {}
         Some(value @ ("0" | "1")) => drop(files.insert("memory.oom.group".to_string(), value.to_string())),
         Some(other) => return Err(invalid("memory-oom-group", other).hint("0 or 1")),
@@ -163,8 +160,8 @@ fn invalid(name: &str, text: &str) -> Error {
 }
 
 /// `events --pressure`: a share of time, in percent.
-pub fn pressure(args: &ArgMatches) -> Result<Option<u32>> {
-    let Some(word) = text(args, "pressure").filter(|word| !word.is_empty()) else { return Ok(None) };
+pub fn pressure(args: &Given) -> Result<Option<u32>> {
+    let Some(word) = args.text("pressure").filter(|word| !word.is_empty()) else { return Ok(None) };
     match word.trim_end_matches('%').parse::<u32>() {
         Ok(percent @ 1..=100) => Ok(Some(percent)),
         _ => Err(invalid("pressure", word).hint("a share of time from 1 to 100 percent")),

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From flags to typed requests: defaults, absolute paths, and what the environment says.
 
-use clap::ArgMatches;
-
-use super::args::{boolean, on, text};
+use super::args::boolean;
+use super::given::Given;
 use super::log::{Level, Log, Target};
 use crate::container::exec::Wanted;
 use crate::error::{Error, Kind, Result};
@@ -40,39 +39,39 @@ pub struct Caller {
 }
 
 /// Where messages go.
-pub fn log(global: &ArgMatches) -> Result<Log> {
-    let json = match text(global, "log-format").unwrap_or("text") {
+pub fn log(global: &Given) -> Result<Log> {
+    let json = match global.text("log-format").unwrap_or("text") {
         "text" => false,
         "json" => true,
         other => return Err(usage(format!("--log-format: \"{other}\" is neither text nor json"))),
     };
-    let target = Target::parse(text(global, "log").unwrap_or_default());
+    let target = Target::parse(global.text("log").unwrap_or_default());
     // Engines read a log file as one error and nothing else; a person is told of warnings.
-    let named = text(global, "log-level").unwrap_or(if target == Target::Stderr { "warning" } else { "error" });
+    let named = global.text("log-level").unwrap_or(if target == Target::Stderr { "warning" } else { "error" });
     let level = Level::parse(named).ok_or_else(|| usage(format!("--log-level: \"{named}\" is not error, warning or debug")))?;
-    let level = if on(global, "debug") { Level::Debug } else { level };
+    let level = if global.on("debug") { Level::Debug } else { level };
     Ok(Log { target, json, level })
 }
 
 /// The flags before the command, with their defaults.
-pub fn global(given: &ArgMatches, caller: Caller, env: Environment<'_>) -> Result<Global> {
-    let cgroup_manager = match text(given, "cgroup-manager") {
+pub fn global(given: &Given, caller: Caller, env: Environment<'_>) -> Result<Global> {
+    let cgroup_manager = match given.text("cgroup-manager") {
         Some("cgroupfs") => CgroupManager::Cgroupfs,
         Some("systemd") => CgroupManager::Systemd,
         Some("disabled") => CgroupManager::Disabled,
         Some(other) => return Err(usage(format!("--cgroup-manager: \"{other}\" is not cgroupfs, systemd or disabled"))),
-        None if on(given, "systemd-cgroup") => CgroupManager::Systemd,
+        None if given.on("systemd-cgroup") => CgroupManager::Systemd,
         None => CgroupManager::Cgroupfs,
     };
-    let rootless = match text(given, "rootless") {
+    let rootless = match given.text("rootless") {
         None => Rootless::Unsaid,
         Some("auto") => Rootless::Auto,
         Some(word) if boolean(word).is_ok_and(|word| word == "true") => Rootless::True,
         Some(word) if boolean(word).is_ok() => Rootless::False,
         Some(other) => return Err(usage(format!("--rootless: \"{other}\" is not true, false or auto"))),
     };
-    let root_given = text(given, "root").is_some();
-    let root = match text(given, "root") {
+    let root_given = given.text("root").is_some();
+    let root = match given.text("root") {
         Some("") => return Err(usage("--root: the path is empty")),
         Some(path) => absolute(path)?,
         None => default_root(caller, env),
@@ -95,13 +94,13 @@ pub fn default_root(caller: Caller, env: Environment<'_>) -> String {
 }
 
 /// The id of a command.
-pub fn id(args: &ArgMatches, program: &str, verb: &str) -> Result<Id> {
+pub fn id(args: &Given, program: &str, verb: &str) -> Result<Id> {
     words_of_id(args, program, verb).and_then(Id::parse)
 }
 
 /// What stands in the place of the id.
-pub fn words_of_id<'a>(args: &'a ArgMatches, program: &str, verb: &str) -> Result<&'a str> {
-    match text(args, "id") {
+pub fn words_of_id<'a>(args: &'a Given, program: &str, verb: &str) -> Result<&'a str> {
+    match args.text("id") {
         Some(words) => Ok(words),
         None => Err(usage(format!("{program}: \"{verb}\" requires exactly 1 argument(s): the container's id"))
             .hint(format!("`{program} {verb} --help`"))),
@@ -109,8 +108,8 @@ pub fn words_of_id<'a>(args: &'a ArgMatches, program: &str, verb: &str) -> Resul
 }
 
 /// A request for create or run (or for a plan of them).
-pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Caller, env: Environment<'_>) -> Result<Request> {
-    let given = |name: &str| args.try_get_one::<String>(name).ok().flatten().map(String::as_str);
+pub fn make(verb: Verb, id: Id, args: &Given, global: &Global, caller: Caller, env: Environment<'_>) -> Result<Request> {
+    let given = |name: &str| args.text(name);
     let switch = |name: &str| given(name) == Some("true");
     let path = |name: &str| given(name).filter(|path| !path.is_empty()).map(absolute).transpose();
     Ok(Request {
@@ -136,38 +135,40 @@ pub fn make(verb: Verb, id: Id, args: &ArgMatches, global: &Global, caller: Call
 }
 
 /// A request for exec, and the process that it is about.
-pub fn exec(args: &ArgMatches, caller: Caller, env: Environment<'_>) -> Result<(ExecRequest, Wanted)> {
-    let path = |name: &str| text(args, name).filter(|path| !path.is_empty()).map(absolute).transpose();
+pub fn exec(args: &Given, caller: Caller, env: Environment<'_>) -> Result<(ExecRequest, Wanted)> {
+    let path = |name: &str| args.text(name).filter(|path| !path.is_empty()).map(absolute).transpose();
     let listen_fds = listen_fds(caller, env);
-    let cgroups = all(args, "cgroup").into_iter().map(|word| SubCgroup::parse(&word).map_err(|problem| usage(problem.rule)));
+    let cgroups = args.all("cgroup").iter().map(|word| SubCgroup::parse(word).map_err(|problem| usage(problem.rule)));
     let request = ExecRequest {
         inherited_fds: listen_fds + preserve_fds(args)?,
         listen_fds,
         console_socket: path("console-socket")?,
         pidfd_socket: path("pidfd-socket")?,
         pid_file: path("pid-file")?,
-        detach: on(args, "detach"),
-        ignore_paused: on(args, "ignore-paused"),
+        detach: args.on("detach"),
+        ignore_paused: args.on("ignore-paused"),
         cgroups: cgroups.collect::<Result<_>>()?,
     };
-    if let Some(file) = text(args, "process") {
+    if let Some(file) = args.text("process") {
         return Ok((request, Wanted::File(file.to_string())));
     }
     let words = Words {
-        args: all(args, "rest"),
-        cwd: text(args, "cwd").filter(|path| !path.is_empty()).map(String::from),
-        env: all(args, "env"),
-        user: text(args, "user").filter(|user| !user.is_empty()).map(user).transpose()?,
-        additional_gids: all(args, "additional-gids")
+        args: args.all("rest").to_vec(),
+        cwd: args.text("cwd").filter(|path| !path.is_empty()).map(String::from),
+        env: args.all("env").to_vec(),
+        user: args.text("user").filter(|user| !user.is_empty()).map(user).transpose()?,
+        additional_gids: args
+            .all("additional-gids")
+            .to_vec()
             .iter()
             .flat_map(|word| word.split(','))
             .map(|word| number("--additional-gids", word))
             .collect::<Result<_>>()?,
-        tty: on(args, "tty"),
-        capabilities: all(args, "cap"),
-        no_new_privileges: text(args, "no-new-privs").map(|word| word == "true"),
-        apparmor_profile: text(args, "apparmor").map(String::from),
-        selinux_label: text(args, "process-label").map(String::from),
+        tty: args.on("tty"),
+        capabilities: args.all("cap").to_vec(),
+        no_new_privileges: args.text("no-new-privs").map(|word| word == "true"),
+        apparmor_profile: args.text("apparmor").map(String::from),
+        selinux_label: args.text("process-label").map(String::from),
     };
     if words.args.is_empty() {
         return Err(
@@ -193,13 +194,8 @@ fn number(flag: &str, word: &str) -> Result<u32> {
     }
 }
 
-/// Every use of a flag, or every word.
-pub(super) fn all(args: &ArgMatches, name: &str) -> Vec<String> {
-    args.get_many::<String>(name).into_iter().flatten().cloned().collect()
-}
-
-fn preserve_fds(args: &ArgMatches) -> Result<u32> {
-    match args.try_get_one::<String>("preserve-fds").ok().flatten() {
+fn preserve_fds(args: &Given) -> Result<u32> {
+    match args.text("preserve-fds") {
         None => Ok(0),
         Some(number) => match number.parse::<u32>() {
             Ok(count) if count < 1 << 20 => Ok(count),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a parsed command line to floor 4: one short function for each command.
 
+use std::ffi::OsString;
 use std::io::Write;
 
-use clap::ArgMatches;
-
-use super::args::{Invocation, on, text};
+use super::args::Invocation;
+use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
 use super::{limits, show};
@@ -24,7 +24,7 @@ const DONE: u8 = 0;
 struct Context<'a> {
     program: &'a str,
     verb: &'a str,
-    args: &'a ArgMatches,
+    args: &'a Given,
     global: Global,
     caller: Caller,
     log: &'a Log,
@@ -33,10 +33,10 @@ struct Context<'a> {
 /// Commands that put a process into a container: those must not run from a file that it could write to.
 const ENTERING: [&str; 3] = ["create", "run", "exec"];
 
-/// Carries out a command and returns its exit status.
-pub fn run(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
+/// Carries out a command and returns its exit status. `argv` is the whole command line.
+pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log) -> Result<u8> {
     if ENTERING.contains(&invocation.verb.name) {
-        exe::ensure_unwritable().told(|| "cannot keep the container from writing to the runtime's own binary".to_string())?;
+        exe::ensure_unwritable(argv).told(|| "cannot keep the container from writing to the runtime's own binary".to_string())?;
     }
     let caller = Caller {
         euid: probe::euid(),
@@ -126,13 +126,13 @@ fn change_limits(context: &Context) -> Result<u8> {
 }
 
 fn change_mounts(context: &Context) -> Result<u8> {
-    let action = text(context.args, "id").unwrap_or_default();
-    let rest: Vec<&String> = context.args.get_many::<String>("rest").into_iter().flatten().collect();
+    let action = context.args.text("id").unwrap_or_default();
+    let rest = context.args.all("rest");
     let usage = || {
         Error::new(Kind::Usage, format!("mounts: \"{}\" and {} words after it", action.escape_debug(), rest.len()))
             .hint("`mounts add CONTAINER-ID FILE`, `mounts remove CONTAINER-ID FILE` or `mounts list CONTAINER-ID`")
     };
-    match (action, &rest[..]) {
+    match (action, rest) {
         ("add", [id, file]) => {
             let warnings = mounts::add(&context.store()?, &Id::parse(id)?, file)?;
             context.warn(&warnings);
@@ -146,12 +146,12 @@ fn change_mounts(context: &Context) -> Result<u8> {
 
 fn show_events(context: &Context) -> Result<u8> {
     let id = context.id()?;
-    let interval = match text(context.args, "interval") {
+    let interval = match context.args.text("interval") {
         None => std::time::Duration::from_secs(5),
         Some(words) => limits::duration(words)?,
     };
     let store = context.store()?;
-    if on(context.args, "stats") {
+    if context.args.on("stats") {
         return print(&show::event(&id, &events::stats(&store, &id)?)).map(|()| DONE);
     }
     let wanted = events::Following { interval, pressure: limits::pressure(context.args)? };
@@ -159,7 +159,7 @@ fn show_events(context: &Context) -> Result<u8> {
 }
 
 fn send(context: &Context) -> Result<u8> {
-    let mut rest = context.args.get_many::<String>("rest").into_iter().flatten();
+    let mut rest = context.args.all("rest").iter();
     let word = rest.next().map_or("SIGTERM", String::as_str);
     let number = signal::parse(word).ok_or_else(|| {
         Error::new(Kind::Usage, format!("unknown signal \"{}\"", word.escape_debug()))
@@ -168,8 +168,8 @@ fn send(context: &Context) -> Result<u8> {
     if let Some(extra) = rest.next() {
         return Err(Error::new(Kind::Usage, format!("unexpected argument \"{}\" after the signal", extra.escape_debug())));
     }
-    let all = on(context.args, "all");
-    if on(context.args, "regex") {
+    let all = context.args.on("all");
+    if context.args.on("regex") {
         return each_match(context, |store, id| kill::kill(store, id, number, all));
     }
     let id = context.id()?;
@@ -191,8 +191,8 @@ fn each_match(context: &Context, mut each: impl FnMut(&Store, &Id) -> Result<()>
 }
 
 fn remove(context: &Context) -> Result<u8> {
-    let force = on(context.args, "force");
-    if on(context.args, "regex") {
+    let force = context.args.on("force");
+    if context.args.on("regex") {
         return each_match(context, |store, id| delete::delete(store, id, force).map(|warnings| context.warn(&warnings)));
     }
     let id = context.id()?;
@@ -206,7 +206,7 @@ fn remove(context: &Context) -> Result<u8> {
 }
 
 fn show_list(context: &Context) -> Result<u8> {
-    let format = text(context.args, "format").unwrap_or("table");
+    let format = context.args.text("format").unwrap_or("table");
     if !["table", "json"].contains(&format) {
         return Err(Error::new(Kind::Usage, format!("--format: \"{format}\" is neither table nor json")));
     }
@@ -216,7 +216,7 @@ fn show_list(context: &Context) -> Result<u8> {
         }
         store => store,
     };
-    if on(context.args, "quiet") {
+    if context.args.on("quiet") {
         let ids = store.map_or(Ok(Vec::new()), |store| store.ids())?;
         let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
         return print(&show::list_ids(&ids)).map(|()| DONE);
@@ -228,11 +228,11 @@ fn show_list(context: &Context) -> Result<u8> {
 fn show_processes(context: &Context) -> Result<u8> {
     let id = context.id()?;
     let pids = ps::pids(&context.store()?, &id)?;
-    match text(context.args, "format").unwrap_or("table") {
+    match context.args.text("format").unwrap_or("table") {
         "json" => print(&show::pids_json(&pids)).map(|()| DONE),
         "table" => {
-            let given: Vec<String> = context.args.get_many::<String>("rest").into_iter().flatten().cloned().collect();
-            print(&show::process_table(&ps_output(&given)?, &pids)?).map(|()| DONE)
+            let given = context.args.all("rest");
+            print(&show::process_table(&ps_output(given)?, &pids)?).map(|()| DONE)
         }
         other => Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither table nor json"))),
     }
@@ -262,12 +262,12 @@ fn ps_output(options: &[String]) -> Result<String> {
     reason = "a new file for whoever asks, with his umask; never through a link, because it must not exist"
 )]
 fn write_spec(context: &Context) -> Result<u8> {
-    let bundle = request::absolute(text(context.args, "bundle").unwrap_or("."))?;
-    let spec = match on(context.args, "rootless") {
+    let bundle = request::absolute(context.args.text("bundle").unwrap_or("."))?;
+    let spec = match context.args.on("rootless") {
         true => example::rootless_example(probe::euid(), probe::egid()),
         false => example::example(),
     };
-    let path = match text(context.args, "file").filter(|name| !name.is_empty()).unwrap_or("config.json") {
+    let path = match context.args.text("file").filter(|name| !name.is_empty()).unwrap_or("config.json") {
         name if name.starts_with('/') => request::absolute(name)?,
         name => request::absolute(&format!("{bundle}/{name}"))?,
     };

@@ -29,16 +29,19 @@ const MARK: &str = "_BERTH_UNWRITABLE_EXE";
 /// Larger than any build of this program.
 const MOST: u64 = 256 << 20;
 
-/// Returns where this program runs from an unwritable file; else runs it again from one, with the same arguments, environment, working
-/// directory and descriptors, and does not return. An error means that neither way works here.
-pub fn ensure_unwritable() -> Result<()> {
+/// Returns where this program runs from an unwritable file ([`super::start`] has mostly seen to that); else runs it again from one, with
+/// the arguments `argv`, the same environment, working directory and descriptors, and does not return. An error means that neither way
+/// works here.
+pub fn ensure_unwritable(argv: &[OsString]) -> Result<()> {
     let again = std::env::var_os(MARK).is_some();
     if again {
         // SAFETY: this is the first thing a program of one thread does; nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(MARK) };
+    }
+    if again || super::start::by_descriptor() {
         // execveat(2) names the process after the descriptor's number.
-        let name = std::env::args_os().next().unwrap_or_default();
-        let name = std::path::Path::new(&name).file_name().unwrap_or_default().as_bytes().to_vec();
+        let called = argv.first().map(OsString::as_os_str).unwrap_or_default();
+        let name = std::path::Path::new(called).file_name().unwrap_or_default().as_bytes().to_vec();
         if let Ok(name) = CString::new(name) {
             pid::set_name(&name)?;
         }
@@ -50,9 +53,8 @@ pub fn ensure_unwritable() -> Result<()> {
     if again {
         return Err(CallError::new(format!("fstatfs({}): still writable after running it again", call::fd(&own)), Errno::EROFS));
     }
-    let argv: Vec<OsString> = std::env::args_os().collect();
     let envp: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    match run_unwritable(&own, &argv, &envp)? {}
+    match run_unwritable(&own, argv, &envp)? {}
 }
 
 fn run_unwritable(own: &OwnedFd, argv: &[OsString], envp: &[(OsString, OsString)]) -> Result<Infallible> {
@@ -188,7 +190,7 @@ mod tests {
         };
         // SAFETY: the first life left this descriptor open for us.
         let writer = unsafe { fd::adopt(number.parse().unwrap()) }.unwrap();
-        ensure_unwritable().unwrap();
+        ensure_unwritable(&std::env::args_os().collect::<Vec<_>>()).unwrap();
         assert_eq!(std::env::var_os(MARK), None);
         let link = fd::readlink("/proc/self/exe").unwrap();
         fd::write_all(&writer, if link.as_bytes().starts_with(b"/memfd:") { b"copy" } else { b"view" }).unwrap();

@@ -4,6 +4,7 @@
 //! Each call that can fail returns a [`call::CallError`], which reads as strace(1) would print it. Handles are `OwnedFd`s, opened
 //! close-on-exec; paths inside a root filesystem are only opened through [`fd::Root`].
 
+pub mod arena;
 pub mod bpf;
 pub mod call;
 pub mod clone;
@@ -20,6 +21,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod start;
 #[cfg(test)]
 pub(crate) mod test_child;
 pub mod time;

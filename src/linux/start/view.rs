@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Before the C library begins: commands that put a process into a container run the program again through a read-only view of its file
+//! ([`crate::linux::exe`] says why, and does it in the cases that are left over here: no CAP_SYS_ADMIN, or a caller's seccomp filter).
+//!
+//! Running the program twice costs its start twice: the C library asks the processor for its features (68 times, each a trip to the
+//! hypervisor in a virtual machine), relocates the program, and so on. So the first of the two runs does nothing but that: five system
+//! calls at the entry point, the last of them execveat(2). `hack/build` makes `berth_entry` the entry point; without that flag of the
+//! linker everything works as well, later and slower.
+//!
+//! Nothing here may use what the C library has not set up yet: no thread-local storage, no pointer that is in memory (it is not relocated),
+//! and no function of any library, in an unoptimised build not even of `core`. What is left is arithmetic on addresses.
+
+#[cfg(all(target_arch = "x86_64", not(test)))]
+mod early {
+    use core::arch::{asm, global_asm};
+
+    // The stack pointer leads to what execve(2) laid out. `_start` is the C library's; rdx is what atexit(3) shall call, which is
+    // nothing in a static program. Room is made here for a struct statfs: zeroing it would be a call of memset(3).
+    global_asm!(
+        ".globl berth_entry",
+        ".type berth_entry,@function",
+        "berth_entry:",
+        "xor %ebp, %ebp",
+        "mov %rsp, %rbx",
+        "mov %rsp, %rdi",
+        "and $-16, %rsp",
+        "sub $128, %rsp",
+        "mov %rsp, %rsi",
+        "call {view}",
+        "mov %rbx, %rsp",
+        "xor %edx, %edx",
+        "jmp _start",
+        view = sym run_through_view,
+        options(att_syntax)
+    );
+
+    unsafe extern "C" {
+        /// The entry point.
+        pub fn berth_entry();
+    }
+
+    /// The size of an address.
+    const WORD: usize = 8;
+
+    /// One system call; what it needs lives on.
+    unsafe fn call(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+        let answer;
+        // SAFETY: as the caller says of this call; the kernel leaves all other registers.
+        unsafe {
+            asm!("syscall", inlateout("rax") number as usize => answer, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+                in("r8") e, lateout("rcx") _, lateout("r11") _, options(nostack));
+        }
+        answer
+    }
+
+    /// The address or number at this address.
+    unsafe fn word(at: usize) -> usize {
+        // SAFETY: the caller has seen that the list goes on up to here.
+        unsafe { *(at as *const usize) }
+    }
+
+    /// Whether the string at this address begins with `with`; with a NUL at its end, whether it is that.
+    unsafe fn begins(text: usize, with: &[u8]) -> bool {
+        let mut at = 0;
+        while at < with.len() {
+            // SAFETY: all bytes before this one were equal, and none of them NUL: the string has this one.
+            if unsafe { *((text + at) as *const u8) } != with[at] {
+                return false;
+            }
+            at += 1;
+        }
+        true
+    }
+
+    /// `stack`: argc, argv, null, envp, null, auxv, as execve(2) lays it out. `room`: 128 bytes. Returns where
+    /// nothing needs to be done, or nothing can be.
+    unsafe extern "C" fn run_through_view(stack: usize, room: usize) {
+        const AT_EXECFN: usize = 31;
+        // SAFETY: this is the layout of a new process's stack (System V ABI), and nothing has changed it yet; lists are left at their ends.
+        unsafe {
+            let argv = stack + WORD;
+            let envp = argv + (word(stack) + 1) * WORD;
+            let (mut enters, mut at) = (false, argv + WORD);
+            while at + WORD < envp {
+                let given = word(at);
+                // The commands that put a process into a container. Such a word elsewhere in the line does no harm.
+                enters |= begins(given, b"create\0") || begins(given, b"run\0") || begins(given, b"exec\0");
+                enters |= begins(given, b"restore\0");
+                at += WORD;
+            }
+            if !enters {
+                return;
+            }
+            at = envp;
+            while word(at) != 0 {
+                at += WORD;
+            }
+            at += WORD;
+            while word(at) != 0 {
+                // How execveat(2) names a program without a path: this is the second run, or a caller's own way of doing the same.
+                if word(at) == AT_EXECFN && begins(word(at + WORD), b"/dev/fd/") {
+                    return;
+                }
+                at += 2 * WORD;
+            }
+            execute(argv, envp, room);
+        }
+    }
+
+    /// Returns where the file cannot be written to already, or the kernel says no.
+    unsafe fn execute(argv: usize, envp: usize, statfs: usize) {
+        const ST_RDONLY: usize = 1;
+        const OPEN_TREE_CLONE: i32 = 1;
+        const CLOEXEC: usize = libc::O_CLOEXEC as usize;
+        const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
+        let (exe, empty) = (b"/proc/self/exe\0" as *const u8 as usize, b"\0" as *const u8 as usize);
+        // struct statfs: f_flags is its eleventh word. struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
+        let read_only = [1u64, 0, 0, 0];
+        // SAFETY: all strings end with NUL, both structures are as large as the kernel's, the lists end with null. What is opened here is
+        // closed by execveat(2), or below.
+        unsafe {
+            let own = call(libc::SYS_openat, libc::AT_FDCWD as usize, exe, CLOEXEC, 0, 0);
+            if own < 0 {
+                return;
+            }
+            let own = own as usize;
+            let asked = call(libc::SYS_fstatfs, own, statfs, 0, 0, 0);
+            if asked == 0 && word(statfs + 10 * WORD) & ST_RDONLY == 0 {
+                let flags = OPEN_TREE_CLONE as usize | CLOEXEC | EMPTY_PATH;
+                let view = call(libc::SYS_open_tree, own, empty, flags, 0, 0);
+                if view >= 0 {
+                    let view = view as usize;
+                    if call(libc::SYS_mount_setattr, view, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0 {
+                        call(libc::SYS_execveat, view, empty, argv, envp, EMPTY_PATH);
+                    }
+                    call(libc::SYS_close, view, 0, 0, 0, 0);
+                }
+            }
+            call(libc::SYS_close, own, 0, 0, 0, 0);
+        }
+    }
+}
+
+/// Keeps the entry point in the program, whoever links it.
+#[cfg(all(target_arch = "x86_64", not(test)))]
+#[used]
+static ENTRY: unsafe extern "C" fn() = early::berth_entry;
