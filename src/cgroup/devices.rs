@@ -19,7 +19,7 @@ impl Cgroup {
     /// a warning.
     pub fn filter_devices(&self, filter: &DeviceFilter) -> Result<Option<String>> {
         let Some(dir) = &self.v2 else { return Ok(None) };
-        match attach(dir, filter) {
+        match attach(dir, filter, self.fresh) {
             // A user who may not load the program can make no device node, and opens those of the host with no more right than outside.
             Err(error) if filter.optional && matches!(error.errno, Errno::EPERM | Errno::EACCES) => Ok(None),
             done => {
@@ -38,10 +38,10 @@ impl Cgroup {
     }
 }
 
-fn attach(dir: &Dir, filter: &DeviceFilter) -> call::Result<()> {
+fn attach(dir: &Dir, filter: &DeviceFilter, fresh: bool) -> call::Result<()> {
     let program = bpf::load_device_program(NAME, &filter.program)?;
     let mut old = Vec::new();
-    for id in bpf::query(dir)? {
+    for id in if fresh { Vec::new() } else { bpf::query(dir)? } {
         // One that has gone since was not ours: ours go only through us.
         let Ok(attached) = bpf::program_by_id(id) else { continue };
         if bpf::program_name(&attached)? == NAME {

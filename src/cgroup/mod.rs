@@ -19,7 +19,7 @@ pub mod v1;
 pub mod v2;
 pub mod watch;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result, Told};
@@ -44,6 +44,8 @@ pub struct Cgroup {
     inner: Option<Dir>,
     /// As many as saved, in that order.
     v1: Vec<Option<Dir>>,
+    /// The cgroup2 directory has just been made, so that nothing is attached to it yet.
+    fresh: bool,
 }
 
 /// Refuses a plan whose cgroup is in use already. To be called before the plan is saved: what is saved gets killed and removed when
@@ -72,7 +74,7 @@ impl Cgroup {
     /// no cgroup, and why that is passed over.
     pub fn create(plan: &CgroupPlan) -> Result<(Cgroup, Option<String>)> {
         let mut undo = Undo::default();
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new() };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false };
         let error = match cgroup.make(plan, &mut undo) {
             Ok(()) => return Ok((cgroup, None)),
             Err(error) => error,
@@ -91,7 +93,8 @@ impl Cgroup {
 
     fn make(&mut self, plan: &CgroupPlan, undo: &mut Undo) -> Result<()> {
         if let Some(saved) = &plan.saved.v2 {
-            let dir = v2::make(saved, &plan.required, &plan.wanted, undo)?;
+            let (dir, made) = v2::make(saved, &plan.required, &plan.wanted, undo)?;
+            self.fresh = made;
             self.hand_over(&dir, plan, None, undo)?;
             self.v2 = Some(dir);
         }
@@ -108,7 +111,7 @@ impl Cgroup {
             return Err(Error::new(Kind::Unsupported, "this plan has no unit of systemd"));
         };
         systemd::start(unit, properties, pid)?;
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new() };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false };
         cgroup.adopt(plan, pid).inspect_err(|_| {
             // The first error is what matters; what stays is found by the saved name of the unit.
             let _ = systemd::stop(unit);
@@ -152,12 +155,12 @@ impl Cgroup {
     pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
         let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
         let v1 = saved.v1.iter().map(|saved| path::open_saved(saved, Tree::V1)).collect::<Result<Vec<Option<Dir>>>>()?;
-        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1 })
+        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1, fresh: false })
     }
 
     /// No cgroup: the process stays where its maker is.
     pub fn none() -> Cgroup {
-        Cgroup { saved: SavedCgroup::default(), v2: None, inner: None, v1: Vec::new() }
+        Cgroup { saved: SavedCgroup::default(), v2: None, inner: None, v1: Vec::new(), fresh: false }
     }
 
     /// What to save of it, so that [`Cgroup::reopen`] finds it.
@@ -298,6 +301,14 @@ impl Cgroup {
         }
     }
 
+    /// Removes a cgroup that holds nothing any more, at once: whether it is gone now. Where that cannot be told so easily it is not.
+    pub fn remove_unused(saved: &SavedCgroup) -> Result<bool> {
+        match (&saved.v2, &saved.v1[..], &saved.unit) {
+            (Some(v2), [], None) => v2::remove_unused(v2),
+            _ => Ok(false),
+        }
+    }
+
     /// Removes the cgroup with those below it; cgroups above stay, whoever made them. Waits until the container's processes are gone,
     /// which somebody must have killed; those that are left when the patience ends are named in the error.
     pub fn remove(&self, patience: Duration) -> Result<()> {
@@ -420,16 +431,14 @@ fn unexpectedly_frozen(dir: &Dir) -> Error {
 /// Cgroups made for a container that may yet fail.
 #[derive(Default)]
 pub struct Undo {
-    made: Vec<(OwnedFd, String)>,
+    made: Vec<(String, String)>,
 }
 
 impl Undo {
     /// Makes a cgroup, or takes the one that is there: whether it was made.
     fn mkdir(&mut self, parent: &Dir, name: &str) -> Result<bool> {
-        // First of all, because what cannot be remembered must not be made.
-        let remembered = fd::dup_from(parent, 0).told(|| format!("cannot keep the cgroup {} open", parent.path()))?;
         match fd::mkdirat(parent, name, 0o755) {
-            Ok(()) => self.made.push((remembered, name.to_string())),
+            Ok(()) => self.made.push((parent.path().to_string(), name.to_string())),
             Err(error) if error.errno == Errno::EEXIST => return Ok(false),
             Err(error) => return Err(cannot_make(parent, name, error)),
         }
@@ -439,7 +448,7 @@ impl Undo {
     /// Removes what was made, the lowest first. What cannot be removed is in use by somebody else by now.
     fn undo(self) {
         for (parent, name) in self.made.iter().rev() {
-            let _ = fd::rmdirat(parent, name);
+            let _ = fd::open_dir_path(parent).and_then(|parent| fd::rmdirat(parent, name));
         }
     }
 }

@@ -41,6 +41,11 @@ impl Hierarchy {
         Ok(Hierarchy { fd, mount: mount.to_string() })
     }
 
+    /// The root itself.
+    pub fn into_root(self) -> Dir {
+        Dir { fd: self.fd, path: self.mount }
+    }
+
     /// Opens a directory; `path` begins with `/`, and `/` is the root itself.
     pub fn dir(&self, path: &str) -> call::Result<Dir> {
         let below = path.trim_start_matches('/');
@@ -106,9 +111,15 @@ impl Dir {
         Ok(String::from_utf8_lossy(&fd::read_bounded(fd, FILE_MAX)?).into_owned())
     }
 
-    /// Reads a file of the cgroup; none where it has no such file, or is gone.
+    /// Reads a file of the cgroup that is one record: not a list like cgroup.procs.
+    pub fn read_record(&self, file: &str) -> call::Result<String> {
+        let fd = fd::openat(&self.fd, file, OFlag::O_RDONLY, 0)?;
+        Ok(String::from_utf8_lossy(&fd::read_record(fd, FILE_MAX)?).into_owned())
+    }
+
+    /// Reads a file of the cgroup that is one record; none where it has no such file, or is gone.
     pub fn read_if_any(&self, file: &str) -> call::Result<Option<String>> {
-        match self.read(file) {
+        match self.read_record(file) {
             Ok(text) => Ok(Some(text)),
             Err(error) if is_gone(error.errno) => Ok(None),
             Err(error) => Err(error),
@@ -144,7 +155,11 @@ pub fn open_saved(saved: &SavedDir, tree: Tree) -> Result<Option<Dir>> {
 }
 
 fn open_path(mount: &str, path: &str, tree: Tree) -> Result<Option<Dir>> {
-    match Hierarchy::open(mount, tree)?.dir(path) {
+    let root = Hierarchy::open(mount, tree)?;
+    if path == "/" {
+        return Ok(Some(root.into_root()));
+    }
+    match root.dir(path) {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if error.errno == Errno::ENOENT => Ok(None),
         Err(error) => Err(error).told(|| format!("cannot open the cgroup {mount}{path}")),

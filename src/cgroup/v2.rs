@@ -17,16 +17,12 @@ use crate::plan::resources::{SavedDir, Tree};
 const THREADED: &[&str] = &["cpu", "cpuset", "perf_event", "pids"];
 
 /// Makes the cgroup, and those above it that are missing, with the controllers it needs and, where possible, those it is wanted to have.
-/// An empty cgroup that exists already is taken; what was made for nothing is for `undo` to remove.
-pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut Undo) -> Result<Dir> {
+/// An empty cgroup that exists already is taken, which the answer tells from one that was made; what was made for nothing is for `undo`
+/// to remove.
+pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut Undo) -> Result<(Dir, bool)> {
     let (above, name) = path::split(&saved.path)?;
-    let root = Hierarchy::open(&saved.mount, Tree::V2)?;
-    let existing = match root.dir(above) {
-        Err(error) if error.errno == Errno::ENOENT => None,
-        other => Some(other.told(|| format!("cannot open the cgroup {}{above}", saved.mount))?),
-    };
-    let ready = match existing {
-        Some(dir) => {
+    let ready = match path::parent_of(saved, Tree::V2)? {
+        Some((dir, _)) => {
             Some(passes_on(&dir)?).filter(|passed| wanted.iter().all(|name| passed.contains(name))).map(|passed| (dir, passed))
         }
         None => None,
@@ -34,7 +30,7 @@ pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut
     let (parent, passed) = match ready {
         Some(ready) => ready,
         None => {
-            let dir = descend(&root, above, required, wanted, undo)?;
+            let dir = descend(&Hierarchy::open(&saved.mount, Tree::V2)?, above, required, wanted, undo)?;
             let passed = passes_on(&dir)?;
             (dir, passed)
         }
@@ -46,7 +42,7 @@ pub fn make(saved: &SavedDir, required: &[String], wanted: &[String], undo: &mut
     if passed.iter().all(|controller| THREADED.contains(&controller.as_str())) {
         refuse_threaded(&dir)?;
     }
-    Ok(dir)
+    Ok((dir, made))
 }
 
 /// Opens a cgroup that somebody else has made and filled, after the same has been done above it as by [`make`].
@@ -74,7 +70,7 @@ fn passes_on(dir: &Dir) -> Result<Vec<String>> {
 }
 
 fn words(dir: &Dir, file: &str) -> Result<Vec<String>> {
-    let text = dir.read(file).told(|| format!("cannot read {file} of the cgroup {}", dir.path()))?;
+    let text = dir.read_record(file).told(|| format!("cannot read {file} of the cgroup {}", dir.path()))?;
     Ok(text.split_whitespace().map(String::from).collect())
 }
 
@@ -153,7 +149,7 @@ fn make_child(parent: &Dir, name: &str, undo: &mut Undo) -> Result<(Dir, bool)> 
 
 /// An existing cgroup can become a container's only while nothing runs in it and nothing is frozen.
 pub fn refuse_used(dir: &Dir) -> Result<()> {
-    let events = dir.read("cgroup.events").told(|| format!("cannot tell whether the cgroup {} is empty", dir.path()))?;
+    let events = dir.read_record("cgroup.events").told(|| format!("cannot tell whether the cgroup {} is empty", dir.path()))?;
     if find_number(&events, "populated") == Some(1) {
         return Err(super::not_empty(dir, pids(dir)?.len()));
     }
@@ -165,7 +161,7 @@ pub fn refuse_used(dir: &Dir) -> Result<()> {
 
 /// Below a threaded cgroup nothing can hold whole processes, so no container.
 fn refuse_threaded(dir: &Dir) -> Result<()> {
-    let kind = dir.read("cgroup.type").told(|| format!("cannot tell what kind of cgroup {} is", dir.path()))?;
+    let kind = dir.read_record("cgroup.type").told(|| format!("cannot tell what kind of cgroup {} is", dir.path()))?;
     match kind.trim() {
         "domain" | "domain threaded" => Ok(()),
         other => Err(Error::new(Kind::Unsupported, format!("the cgroup {} would be \"{other}\"", dir.path()))
@@ -247,6 +243,15 @@ fn wait_for(dir: &Dir, key: &str, value: u64, deadline: Instant) -> call::Result
 /// Waits until nothing runs in the cgroup: false when something still does at the deadline.
 pub fn wait_empty(dir: &Dir, deadline: Instant) -> Result<bool> {
     wait_for(dir, "populated", 0, deadline).told(|| format!("cannot wait for the processes of the cgroup {}", dir.path()))
+}
+
+/// Removes the cgroup where nothing is in it, neither processes nor cgroups: whether it is gone now.
+pub fn remove_unused(saved: &SavedDir) -> Result<bool> {
+    let Some((parent, name)) = path::parent_of(saved, Tree::V2)? else { return Ok(true) };
+    Ok(match fd::rmdirat(&parent, name) {
+        Ok(()) => true,
+        Err(error) => is_gone(error.errno),
+    })
 }
 
 /// Removes the cgroup and those below it, once nothing runs in them: an error when something still does at the deadline.

@@ -93,7 +93,7 @@ fn unified(args: &Given) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for word in args.all("unified") {
         let (file, value) =
-            word.split_once('=').ok_or_else(|| invalid("unified", &word).hint("FILE=VALUE, as in memory.high=64M"))?;
+            word.split_once('=').ok_or_else(|| invalid("unified", word).hint("FILE=VALUE, as in memory.high=64M"))?;
         files.insert(file.to_string(), value.to_string());
     }
     for (flag, file) in [("memory-high", "memory.high"), ("memory-low", "memory.low"), ("memory-min", "memory.min")] {

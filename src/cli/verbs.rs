@@ -99,8 +99,8 @@ impl Context<'_> {
 
 fn make(context: &Context, verb: Verb) -> Result<u8> {
     let request = request::make(verb, context.id()?, context.args, &context.global, context.caller, &environment)?;
-    let host = host::probe_for(&request, environment("XDG_RUNTIME_DIR"));
     let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
+    let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
@@ -292,7 +292,7 @@ fn show_plan(context: &Context) -> Result<u8> {
         // The question is what would be done, not where the terminal goes.
         request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
     }
-    let host = host::probe_for(&request, environment("XDG_RUNTIME_DIR"));
+    let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
     let plan = bundle::plan(&bundle, &request, &host)?;
     print(&plan.to_string()).map(|()| DONE)
 }

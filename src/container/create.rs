@@ -44,7 +44,8 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     let signals = if foreground { Some(Signals::take()?) } else { None };
     let store = Store::create(&request.root)?;
     // What the journal says of its maker, before there is anything to take back.
-    let (own, boot) = (start_time(pid::getpid())?, proc::boot_id().told(|| "cannot read the boot id".to_string())?);
+    let boot = proc::boot_id().told(|| "cannot read the boot id".to_string())?.to_string();
+    let own = start_time(pid::getpid())?;
     let entry = store.take(&request.id)?;
     // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
     if let Err(error) = cgroup::check(&plan.cgroup) {
@@ -262,7 +263,7 @@ impl<'a> Making<'a> {
 impl Making<'_> {
     /// The journal: what is going to be made, and the configuration that says so.
     fn save_creating(&mut self) -> Result<()> {
-        self.entry.write("config.json", &self.bundle.bytes)?;
+        self.entry.create("config.json", &self.bundle.bytes)?;
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }
 

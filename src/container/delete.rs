@@ -8,6 +8,7 @@
 //! It is a reconciler: it goes by the journal, does what is left to do, and says that all is gone only when it has seen so. What has gone
 //! already is no error, so that it can be repeated after any crash.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::init_process;
@@ -85,8 +86,14 @@ pub fn destroy(state: &State) -> Result<()> {
     if state.is_of_another_boot() {
         return Ok(());
     }
-    kill_everything(state)?;
-    if let Some(pidfd) = init_process::open(state)? {
+    let first = kill_first(state)?;
+    // Mostly its processes have ended, and an empty cgroup holds none.
+    if first.is_none() && Cgroup::remove_unused(&state.cgroup)? {
+        return state.resctrl.as_ref().map_or(Ok(()), rdt::remove);
+    }
+    let cgroup = Cgroup::reopen(&state.cgroup)?;
+    cgroup.kill()?;
+    if let Some(pidfd) = first {
         let gone =
             pid::wait_exited(&pidfd, Some(DEATH)).told(|| format!("cannot wait for process {}", state.init_process_pid))?;
         if !gone && init_process::open(state)?.is_some() {
@@ -101,7 +108,7 @@ pub fn destroy(state: &State) -> Result<()> {
                 .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
     }
-    Cgroup::reopen(&state.cgroup)?.remove(DEATH)?;
+    cgroup.remove(DEATH)?;
     state.resctrl.as_ref().map_or(Ok(()), rdt::remove)
 }
 
@@ -118,13 +125,20 @@ fn kill_maker(state: &State) -> Result<()> {
 }
 
 fn kill_everything(state: &State) -> Result<()> {
-    if let Some(pidfd) = init_process::open(state)? {
-        match pid::send_signal(&pidfd, libc::SIGKILL) {
+    kill_first(state)?;
+    Cgroup::reopen(&state.cgroup)?.kill()
+}
+
+/// Kills the first process, where it lives.
+fn kill_first(state: &State) -> Result<Option<OwnedFd>> {
+    let first = init_process::open(state)?;
+    if let Some(pidfd) = &first {
+        match pid::send_signal(pidfd, libc::SIGKILL) {
             Err(error) if error.errno != Errno::ESRCH => return Err(error).told(|| format!("cannot kill {}", state.id)),
             _ => {}
         }
     }
-    Cgroup::reopen(&state.cgroup)?.kill()
+    Ok(first)
 }
 
 /// The state of a container whose file is missing or damaged: what its saved configuration says of its cgroup.

@@ -6,10 +6,35 @@ use crate::linux::probe;
 use crate::linux::types::CgroupMode;
 use crate::plan::resources::UserManager;
 use crate::plan::{CgroupManager, Host, Request};
+use crate::spec::types::Spec;
+
+/// What a configuration makes the plan ask for that has to be read from a file.
+#[derive(Clone, Copy)]
+struct Asked {
+    own_cgroup: bool,
+    apparmor: bool,
+    selinux: bool,
+}
+
+impl Asked {
+    const ALL: Asked = Asked { own_cgroup: true, apparmor: true, selinux: true };
+
+    fn by(spec: &Spec, request: &Request) -> Asked {
+        let linux = spec.linux.as_ref();
+        let absolute = linux.is_some_and(|linux| linux.cgroups_path.starts_with('/'));
+        let process = spec.process.as_ref();
+        Asked {
+            own_cgroup: !absolute || request.cgroup_manager != CgroupManager::Cgroupfs,
+            apparmor: process.is_some_and(|process| !process.apparmor_profile.is_empty()),
+            selinux: process.is_some_and(|process| !process.selinux_label.is_empty())
+                || linux.is_some_and(|linux| !linux.mount_label.is_empty()),
+        }
+    }
+}
 
 /// The facts that the plan of this container may ask for. `runtime_dir` is XDG_RUNTIME_DIR.
-pub fn probe_for(request: &Request, runtime_dir: Option<String>) -> Host {
-    let mut host = probe();
+pub fn probe_for(spec: &Spec, request: &Request, runtime_dir: Option<String>) -> Host {
+    let mut host = probe_asked(Asked::by(spec, request));
     if request.cgroup_manager == CgroupManager::Systemd && !host.privileged() {
         let usual = || Some(format!("/run/user/{}", host.euid)).filter(|_| host.euid != 0);
         host.user_manager = runtime_dir.filter(|dir| dir.starts_with('/')).or_else(usual).and_then(|runtime_dir| {
@@ -22,6 +47,10 @@ pub fn probe_for(request: &Request, runtime_dir: Option<String>) -> Host {
 
 /// The facts about this host.
 pub fn probe() -> Host {
+    probe_asked(Asked::ALL)
+}
+
+fn probe_asked(asked: Asked) -> Host {
     let euid = probe::euid();
     let cgroup = probe::cgroup_mode();
     let on_v2 = matches!(cgroup, CgroupMode::Unified | CgroupMode::Hybrid);
@@ -37,7 +66,7 @@ pub fn probe() -> Host {
         capabilities: probe::capabilities(),
         last_capability: probe::last_capability(),
         cgroup,
-        own_cgroup: if on_v2 { probe::own_cgroup() } else { "/".to_string() },
+        own_cgroup: if on_v2 && asked.own_cgroup { probe::own_cgroup() } else { "/".to_string() },
         v2_controllers: if on_v2 { probe::v2_controllers() } else { Vec::new() },
         v1_hierarchies: match cgroup {
             CgroupMode::Hybrid | CgroupMode::Legacy => v1_hierarchies(),
@@ -48,8 +77,8 @@ pub fn probe() -> Host {
         setgroups_denied: !initial_user_namespace && probe::setgroups_denied(),
         newuidmap: helper("newuidmap"),
         newgidmap: helper("newgidmap"),
-        apparmor: probe::apparmor(),
-        selinux: probe::selinux(),
+        apparmor: asked.apparmor && probe::apparmor(),
+        selinux: asked.selinux && probe::selinux(),
     }
 }
 

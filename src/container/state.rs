@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_container_is_known_from_another_of_its_name_and_from_another_boot() {
-        let first = State { creator_pid: 7, boot_id: crate::linux::proc::boot_id().unwrap(), ..State::default() };
+        let first = State { creator_pid: 7, boot_id: crate::linux::proc::boot_id().unwrap().to_string(), ..State::default() };
         let later = State { init_process_pid: 8, creating: true, ..first.clone() };
         assert!(first.is_same_container(&later));
         assert!(!first.is_same_container(&State { creator_start: 1, ..first.clone() }));

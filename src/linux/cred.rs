@@ -82,6 +82,23 @@ pub fn bounding() -> Result<CapSet> {
     Ok(CapSet(set))
 }
 
+/// The number of the last capability that the kernel knows (40 since Linux 5.9); PR_CAPBSET_READ answers to no later one.
+pub fn last_capability() -> Result<u8> {
+    let known = |number: u8| match prctl(libc::PR_CAPBSET_READ, u64::from(number), 0, "PR_CAPBSET_READ") {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno == Errno::EINVAL => Ok(false),
+        Err(error) => Err(error),
+    };
+    let mut last = 40;
+    while last > 0 && !known(last)? {
+        last -= 1;
+    }
+    while last < 63 && known(last + 1)? {
+        last += 1;
+    }
+    Ok(last)
+}
+
 /// Drops every capability outside of `keep` from the bounding set; PR_CAPBSET_DROP. Needs CAP_SETPCAP where there is one to drop.
 pub fn limit_bounding(keep: CapSet) -> Result<()> {
     for number in (0..64).filter(|number| keep.0 >> number & 1 == 0) {
@@ -121,6 +138,9 @@ pub fn getgroups() -> Result<Vec<u32>> {
     // Not the C library's way, which asks /proc for the most there can be: inside a container that may be anything.
     // SAFETY: with a size of 0 nothing is written.
     let count = unsafe { syscall!(libc::SYS_getgroups, 0, 0) }.call(render)?;
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     let mut groups = vec![0u32; count as usize];
     // SAFETY: the kernel writes at most that many groups.
     let count = unsafe { syscall!(libc::SYS_getgroups, groups.len(), groups.as_mut_ptr()) }.call(render)?;
@@ -144,8 +164,13 @@ pub fn setresgid(gid: u32) -> Result<()> {
 
 /// Real and effective user id, real and effective group id.
 pub fn ids() -> (u32, u32, u32, u32) {
-    use nix::unistd::{getegid, geteuid, getgid, getuid};
-    (getuid().as_raw(), geteuid().as_raw(), getgid().as_raw(), getegid().as_raw())
+    let (mut uid, mut gid) = ([0u32; 3], [0u32; 3]);
+    // SAFETY: each pointer is to one number, which lives until the call returns. Neither call can fail then.
+    unsafe {
+        libc::getresuid(&raw mut uid[0], &raw mut uid[1], &raw mut uid[2]);
+        libc::getresgid(&raw mut gid[0], &raw mut gid[1], &raw mut gid[2]);
+    }
+    (uid[0], uid[1], gid[0], gid[1])
 }
 
 /// PR_SET_KEEPCAPS: the permitted set survives the change from user 0 to another; cleared by execve(2).

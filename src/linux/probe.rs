@@ -3,7 +3,7 @@
 //! `container::host`, and by commands that only want to know who they are.
 
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
-use super::{clone, fd};
+use super::{clone, cred, fd};
 
 /// Largest file of /proc or /sys that is read here.
 const SMALL: usize = 1 << 16;
@@ -56,16 +56,14 @@ pub fn setgroups_denied() -> bool {
     small("/proc/self/setgroups").is_some_and(|text| text.trim() == "deny")
 }
 
-/// Effective capabilities; capabilities(7).
+/// Effective capabilities; capget(2).
 pub fn capabilities() -> CapSet {
-    let status = small("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    CapSet(line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
+    cred::capget().map(|sets| sets.effective).unwrap_or_default()
 }
 
 /// Number of the last capability that the kernel knows.
 pub fn last_capability() -> u8 {
-    small("/proc/sys/kernel/cap_last_cap").and_then(|text| text.trim().parse().ok()).unwrap_or(40)
+    cred::last_capability().unwrap_or(40)
 }
 
 /// Where the cgroup trees are, by the types of what is mounted there.
@@ -114,7 +112,7 @@ pub fn selinux() -> bool {
 }
 
 fn small(path: &str) -> Option<String> {
-    fd::read_file_bounded(path, SMALL).ok().and_then(|bytes| String::from_utf8(bytes).ok())
+    fd::read_record_of(path, SMALL).ok().and_then(|bytes| String::from_utf8(bytes).ok())
 }
 
 #[cfg(test)]

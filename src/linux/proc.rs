@@ -4,9 +4,10 @@
 //!
 //! A write that was meant for /proc but lands elsewhere, or in another file of /proc, has been an escape more than once: CVE-2019-16884,
 //! CVE-2025-52881. So the handle is a procfs that nobody else can mount over, or the host's after a check, and each file below it is
-//! opened without leaving that one mount and checked again.
+//! opened without leaving that one mount (openat2(2), RESOLVE_NO_XDEV).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, ResolveFlag};
 
@@ -23,7 +24,6 @@ const ROOT_INODE: u64 = 1;
 #[derive(Debug)]
 pub struct Procfs {
     root: OwnedFd,
-    mount: Option<u64>,
 }
 
 impl AsFd for Procfs {
@@ -58,22 +58,15 @@ impl Procfs {
         if fd::statfs(&root)?.magic != fd::magic::PROC || stat.ino != ROOT_INODE {
             return Err(CallError::new(format!("fstatfs({}): not the root of a procfs", call::fd(&root)), Errno::EXDEV));
         }
-        Ok(Procfs { root, mount: stat.mount_id })
+        Ok(Procfs { root })
     }
 
     /// Opens `path` (`self/attr/exec`, `sys/net/ipv4/ip_forward`), which must be a file of this procfs itself: a mount over it is EXDEV, a
     /// magic link ELOOP. Plain links (`self`, `thread-self`, `net`) are followed.
     pub fn open_file(&self, path: &str, flags: OFlag) -> Result<OwnedFd> {
+        // The root is a procfs's, which has been verified; what the kernel finds from there without leaving that mount is its file.
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let file = fd::openat2(&self.root, path, flags | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY, 0, resolve)?;
-        let same_mount = fd::stat(&file)?.mount_id == self.mount;
-        if !same_mount || fd::statfs(&file)?.magic != fd::magic::PROC {
-            return Err(CallError::new(
-                format!("openat2({}, {path:?}): not a file of this procfs", call::fd(&self.root)),
-                Errno::EXDEV,
-            ));
-        }
-        Ok(file)
+        fd::openat2(&self.root, path, flags | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY, 0, resolve)
     }
 
     /// Writes `bytes` to a file with one write(2).
@@ -108,7 +101,7 @@ impl PidStat {
 /// /proc/PID/stat of the host; `None` where there is no such process.
 pub fn pid_stat(pid: i32) -> Result<Option<PidStat>> {
     let path = format!("/proc/{pid}/stat");
-    match fd::read_file_bounded(path.as_str(), MOST) {
+    match fd::read_record_of(path.as_str(), MOST) {
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ESRCH) => Ok(None),
         Err(error) => Err(error),
         Ok(bytes) => match parse_stat(&bytes) {
@@ -143,7 +136,7 @@ pub struct CgroupLine {
 /// The cgroups of a process (0: this one).
 pub fn cgroups(pid: i32) -> Result<Vec<CgroupLine>> {
     let path = if pid == 0 { "/proc/self/cgroup".into() } else { format!("/proc/{pid}/cgroup") };
-    let bytes = fd::read_file_bounded(path, MOST)?;
+    let bytes = fd::read_record_of(path, MOST)?;
     Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_cgroup).collect())
 }
 
@@ -156,10 +149,14 @@ fn parse_cgroup(line: &str) -> Option<CgroupLine> {
     path.starts_with('/').then(|| CgroupLine { controllers, path: path.into() })
 }
 
-/// The kernel's random name for this boot.
-pub fn boot_id() -> Result<String> {
-    let bytes = fd::read_file_bounded("/proc/sys/kernel/random/boot_id", 128)?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+/// The kernel's random name for this boot. It is asked once.
+pub fn boot_id() -> Result<&'static str> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
+    let bytes = fd::read_record_of("/proc/sys/kernel/random/boot_id", 128)?;
+    Ok(ID.get_or_init(|| String::from_utf8_lossy(&bytes).trim().to_string()))
 }
 
 /// One line of /proc/PID/mountinfo, proc_pid_mountinfo(5).

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::call::{self, Call, Result, retry, syscall};
+use super::fd;
 use super::types::Errno;
 
 /// Names of the standard signals on this architecture, from number 1 on.
@@ -104,14 +105,28 @@ struct Action {
 /// Every signal's disposition back to SIG_DFL, and none blocked: what a program expects that is started afresh. Ignored signals (this
 /// program's SIGPIPE, a caller's nohup) survive execve(2) otherwise, and no flag of clone3(2) resets those.
 pub fn reset() -> Result<()> {
+    reset_ignored(Set::ALL)
+}
+
+/// As [`reset`], where nothing but these has another disposition: they are [`ignored`], and handlers are gone since clone3(2).
+pub fn reset_ignored(set: Set) -> Result<()> {
     let default = Action::default();
-    for signal in (1..=MAX).filter(|signal| *signal != libc::SIGKILL && *signal != libc::SIGSTOP) {
+    let settable = set.without(&[libc::SIGKILL, libc::SIGSTOP]);
+    for signal in (1..=MAX).filter(|signal| settable.contains(*signal)) {
         // SAFETY: all zeroes is SIG_DFL without flags, on every architecture; it lives until the call returns.
         unsafe { syscall!(libc::SYS_rt_sigaction, signal, &raw const default, 0, 8) }
             .call(|| format!("rt_sigaction({}, SIG_DFL)", name(signal)))?;
     }
     set_mask(Set::EMPTY)?;
     Ok(())
+}
+
+/// The signals that this process ignores, by /proc/self/status; all of them where that cannot be read.
+pub fn ignored() -> Set {
+    let status = fd::read_record_of("/proc/self/status", 1 << 16).unwrap_or_default();
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigIgn:"));
+    let hex = line.and_then(|hex| std::str::from_utf8(hex).ok());
+    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).map_or(Set::ALL, Set)
 }
 
 /// rt_sigaction(2): the signal is ignored from now on.

@@ -74,6 +74,7 @@ impl Spawned {
         // A caller that ignores SIGCHLD would leave us without the exit status of our own children.
         signal::set_default(libc::SIGCHLD).told(told)?;
         let gated = context.gate.is_some();
+        let context = InitContext { ignored: signal::ignored(), ..context };
         match clone3(&CloneArgs { clear_handlers: true, ..args }).told(told).map_err(explain)? {
             Cloned::Child => {
                 drop(ours);

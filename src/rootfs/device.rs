@@ -19,8 +19,8 @@ impl RootFs {
             return self.bind_node(node);
         }
         let what = || format!("cannot make the device \"{}\"", node.path);
+        let exact = (!self.modes_are_exact).then(ExactModes::begin);
         let (parent, leaf) = self.parent(&node.path).told(what)?;
-        let exact = ExactModes::begin();
         let made = fd::mknodat(parent, leaf, node.kind, node.number, node.mode);
         drop(exact);
         match made {

@@ -30,6 +30,10 @@ impl Cover {
         self.attached = true;
         Ok(())
     }
+
+    pub(super) fn into_mount(self) -> OwnedFd {
+        self.mount
+    }
 }
 
 /// An empty directory that stays so: a read-only tmpfs without room. Some kernels count the root directory twice.
@@ -67,29 +71,43 @@ impl RootFs {
                     None => empty.insert(Cover::new(empty_directory(label).told(what)?)),
                 };
                 cover.put(&place).told(what)?;
+                self.spent.take(place);
             } else {
                 let cover = match self.null.as_mut() {
                     Some(cover) => cover,
                     None => self.null.insert(Cover::new(super::host_null()?)),
                 };
                 cover.put(&place).told(what)?;
+                self.spent.take(place);
             }
         }
+        empty.into_iter().for_each(|cover| self.spend(cover.into_mount()));
         Ok(())
     }
 
     /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is.
-    pub fn readonly_path(&self, path: &str) -> Result<()> {
+    pub fn readonly_path(&mut self, path: &str) -> Result<()> {
         let what = || format!("cannot make \"{path}\" read-only");
         let Some(place) = self.find(path).told(what)? else { return Ok(()) };
         let readonly = Change { set: MountAttr::RDONLY.bits(), ..Change::default() };
-        let (at, root) = (fd::stat(&place).told(what)?, fd::stat(&self.root).told(what)?);
-        if at.mount_root && at.mount_id == root.mount_id {
+        let at = fd::stat(&place).told(what)?;
+        if at.mount_root && at.mount_id == self.root_mount().told(what)? {
             // Nothing can be put over the root that paths from it would meet.
             return sys::mount_setattr(&place, true, &readonly).told(what);
         }
         let copy = sys::clone_tree(&place, true).told(what)?;
         sys::mount_setattr(&copy, true, &readonly).told(what)?;
-        sys::move_mount(&copy, &place).told(what)
+        sys::move_mount(&copy, &place).told(what)?;
+        self.spend(copy);
+        self.spend(place);
+        Ok(())
+    }
+
+    /// The number of the root's mount.
+    fn root_mount(&mut self) -> call::Result<Option<u64>> {
+        if self.mount_id.is_none() {
+            self.mount_id = fd::stat(&self.root)?.mount_id;
+        }
+        Ok(self.mount_id)
     }
 }

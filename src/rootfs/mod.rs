@@ -24,7 +24,7 @@ pub mod plug;
 mod target;
 pub mod tree;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
 
@@ -32,7 +32,7 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
-use crate::linux::types::{Errno, MountAttr, Propagation};
+use crate::linux::types::{DeviceNumber, Errno, MountAttr, Propagation};
 use crate::plan::step::{PropagationChange, Tree};
 use mask::Cover;
 pub use tree::HostTrees;
@@ -50,6 +50,29 @@ pub struct RootFs {
     readonly_last: Vec<OwnedFd>,
     /// The directory that a node or link was last made in, and its path.
     parent: Option<(String, OwnedFd)>,
+    /// The umask is 0 while this root filesystem is made.
+    modes_are_exact: bool,
+    /// The mount of the root, as [`fd::Stat::mount_id`] tells it.
+    mount_id: Option<u64>,
+    /// Filesystems that are not procfs, by their devices.
+    not_proc: Vec<DeviceNumber>,
+    spent: Spent,
+}
+
+/// Descriptors that are needed no more, to be closed many at once: they mostly have successive numbers.
+#[derive(Default)]
+struct Spent(Vec<OwnedFd>);
+
+impl Spent {
+    /// How many are kept. There may be hundreds of mounts, and few descriptors.
+    const MOST: usize = 24;
+
+    fn take(&mut self, fd: OwnedFd) {
+        if self.0.len() == Spent::MOST {
+            fd::close_all(std::mem::take(&mut self.0));
+        }
+        self.0.push(fd);
+    }
 }
 
 /// Sets how all mounts of this mount namespace propagate, from `/` on.
@@ -59,7 +82,8 @@ pub fn propagation(change: PropagationChange) -> Result<()> {
 }
 
 impl RootFs {
-    /// Makes a copy of the root filesystem's tree and attaches it at `path`. The umask is 022 from here on, whatever the caller's was.
+    /// Makes a copy of the root filesystem's tree and attaches it at `path`. From here on everything that is made has exactly the mode that is asked for,
+    /// whatever the caller's umask was.
     pub fn attach(
         source: &Tree,
         path: &str,
@@ -67,7 +91,7 @@ impl RootFs {
         private_parent: bool,
         mut trees: HostTrees,
     ) -> Result<RootFs> {
-        umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        umask(Mode::empty());
         let what = || format!("cannot mount the root filesystem \"{path}\"");
         let null = host_null()?;
         let tree = match source {
@@ -91,20 +115,45 @@ impl RootFs {
             make_private(&place).told(what)?;
         }
         sys::move_mount(&tree, &place).told(what)?;
-        Ok(RootFs {
-            root: Root::from(tree),
-            proc: None,
-            trees,
-            null: Some(Cover::new(null)),
-            readonly_last: Vec::new(),
-            parent: None,
-        })
+        Ok(RootFs { null: Some(Cover::new(null)), trees, ..RootFs::in_root(Root::from(tree), top.mount_id) })
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
     pub fn current(trees: HostTrees) -> Result<RootFs> {
         let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-        Ok(RootFs { root, proc: None, trees, null: None, readonly_last: Vec::new(), parent: None })
+        Ok(RootFs { trees, modes_are_exact: false, ..RootFs::in_root(root, None) })
+    }
+
+    fn in_root(root: Root, mount_id: Option<u64>) -> RootFs {
+        RootFs {
+            root,
+            proc: None,
+            trees: HostTrees::default(),
+            null: None,
+            readonly_last: Vec::new(),
+            parent: None,
+            mount_id,
+            modes_are_exact: true,
+            not_proc: Vec::new(),
+            spent: Spent::default(),
+        }
+    }
+
+    /// Gives up a descriptor.
+    fn spend(&mut self, fd: OwnedFd) {
+        self.spent.take(fd);
+    }
+
+    /// Gives up all descriptors, as mere numbers: for who closes everything that has no owner.
+    pub fn abandon(self) {
+        let root = OwnedFd::from(self.root);
+        let parent = self.parent.map(|(_, dir)| dir);
+        let null = self.null.map(Cover::into_mount);
+        let proc = self.proc.map(OwnedFd::from);
+        let all = self.spent.0.into_iter().chain(self.readonly_last).chain(parent).chain(null).chain(proc).chain([root]);
+        all.for_each(|fd| {
+            let _ = fd.into_raw_fd();
+        });
     }
 
     /// The directory that all paths of the container are opened in.

@@ -7,7 +7,7 @@ use super::target::{self, Make};
 use super::{RootFs, copy};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::call;
-use crate::linux::fd::{self, OFlag, Root};
+use crate::linux::fd::{self, OFlag, Root, Stat};
 use crate::linux::mount::{self as sys, Change, OpenTree};
 use crate::linux::types::{Errno, MountAttr};
 use crate::plan::step::{AttrChange, Mount, ProcRule, Source, Tree};
@@ -47,8 +47,8 @@ impl RootFs {
                 let told = || what(mount);
                 let tree = sys::open_tree_path(path, OpenTree::CLONE).told(told)?;
                 set_attributes(&tree, mount)?;
-                let place = self.place(mount, Make::Directory)?;
-                self.put(tree, &place, mount)
+                let (place, _) = self.place(mount, Make::Directory)?;
+                self.put(tree, place, mount)
             }
             Source::Remount { parameters } => self.remount(mount, parameters.as_deref()),
         }
@@ -58,11 +58,9 @@ impl RootFs {
         let Source::New { fstype, source, parameters, mode_of_destination, copy_up, fallback } = &mount.source else {
             return Ok(());
         };
-        let told = || what(mount);
         // A directory that is only made for the mount has no mode to give.
         let gives_mode = *mode_of_destination && self.open_place(mount).is_ok();
-        let place = self.place(mount, Make::Directory)?;
-        let there = fd::stat(&place).told(told)?;
+        let (place, there) = self.place(mount, Make::Directory)?;
         if !there.is_dir() {
             let text = format!("{}: the destination is not an ordinary directory", what(mount));
             return Err(Error::new(Kind::Config, text).hint("a symbolic link there would let the image choose the place"));
@@ -84,7 +82,7 @@ impl RootFs {
         if *copy_up {
             copy::copy_up(&place, &made).told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;
         }
-        self.put(made, &place, mount)
+        self.put(made, place, mount)
     }
 
     /// mount(2), for parameters too long for fsconfig(2): the layers of an overlay.
@@ -127,14 +125,14 @@ impl RootFs {
                 .hint("labels and sysctls are written to /proc: only a procfs may be there"));
         }
         set_attributes(&tree, mount)?;
-        let place = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
-        if fd::stat(&place).told(told)?.is_dir() != source.is_dir() {
+        let (place, there) = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
+        if there.is_dir() != source.is_dir() {
             // As mount(2) says it; move_mount(2) would say EINVAL, which is about anything.
             let call = call::CallError::new(format!("move_mount(\"{}\")", mount.destination), Errno::ENOTDIR);
             let hint = "a directory can only be mounted on a directory, and a file on a file";
             return Err(Error::from(call).doing(what(mount)).hint(hint));
         }
-        self.put(tree, &place, mount)
+        self.put(tree, place, mount)
     }
 
     /// `copy-symlink`: the link itself, made where nothing is or found as it should be.
@@ -154,8 +152,9 @@ impl RootFs {
     fn remount(&mut self, mount: &Mount, parameters: Option<&[(String, Option<String>)]>) -> Result<()> {
         let told = || what(mount);
         let place = self.open_place(mount).told(told)?;
-        self.check_proc(&place, mount)?;
-        if !fd::stat(&place).told(told)?.mount_root {
+        let there = fd::stat(&place).told(told)?;
+        self.check_proc(&place, &there, mount)?;
+        if !there.mount_root {
             return Err(Error::new(Kind::Config, format!("{}: nothing is mounted there", what(mount))));
         }
         if let Some(parameters) = parameters {
@@ -183,12 +182,13 @@ impl RootFs {
         sys::fchdir(&parent).and_then(|()| sys::umount(leaf, true)).told(told)
     }
 
-    /// The place of a mount, made where nothing is.
-    fn place(&self, mount: &Mount, make: Make) -> Result<OwnedFd> {
-        let place =
-            target::open_or_make(&self.root, &mount.destination, make, !mount.destination_nofollow).told(|| what(mount))?;
-        self.check_proc(&place, mount)?;
-        Ok(place)
+    /// The place of a mount, made where nothing is, and what is there.
+    fn place(&mut self, mount: &Mount, make: Make) -> Result<(OwnedFd, Stat)> {
+        let told = || what(mount);
+        let place = target::open_or_make(&self.root, &mount.destination, make, !mount.destination_nofollow).told(told)?;
+        let there = fd::stat(&place).told(told)?;
+        self.check_proc(&place, &there, mount)?;
+        Ok((place, there))
     }
 
     fn open_place(&self, mount: &Mount) -> call::Result<OwnedFd> {
@@ -199,10 +199,15 @@ impl RootFs {
     }
 
     /// However the image leads there: the kernel's own files are not covered (CVE-2019-16884).
-    fn check_proc(&self, place: &OwnedFd, mount: &Mount) -> Result<()> {
-        if mount.proc == ProcRule::Outside && fd::statfs(place).told(|| what(mount))?.magic == fd::magic::PROC {
-            let remounts_proc =
-                matches!(mount.source, Source::Remount { .. }) && fd::stat(place).told(|| what(mount))?.ino == PROC_ROOT_INO;
+    fn check_proc(&mut self, place: &OwnedFd, there: &Stat, mount: &Mount) -> Result<()> {
+        // All files of one device are of one filesystem.
+        if mount.proc != ProcRule::Outside || self.not_proc.contains(&there.dev) {
+            return Ok(());
+        }
+        if fd::statfs(place).told(|| what(mount))?.magic != fd::magic::PROC {
+            self.not_proc.push(there.dev);
+        } else {
+            let remounts_proc = matches!(mount.source, Source::Remount { .. }) && there.ino == PROC_ROOT_INO;
             if !remounts_proc {
                 return Err(Error::new(Kind::Config, format!("{}: the destination leads into /proc", what(mount))));
             }
@@ -210,8 +215,9 @@ impl RootFs {
         Ok(())
     }
 
-    fn put(&mut self, made: OwnedFd, place: &OwnedFd, mount: &Mount) -> Result<()> {
-        sys::move_mount(&made, place).told(|| what(mount))?;
+    fn put(&mut self, made: OwnedFd, place: OwnedFd, mount: &Mount) -> Result<()> {
+        sys::move_mount(&made, &place).told(|| what(mount))?;
+        self.spend(place);
         self.after(made, mount)
     }
 
@@ -227,12 +233,15 @@ impl RootFs {
             // Everything that follows happens in what now covers the root.
             let copy = fd::dup_from(&made, 3).told(|| what(mount))?;
             self.root = Root::from(copy);
+            self.mount_id = None;
             self.proc = None;
         }
         if mount.readonly_last {
             self.readonly_last.push(made);
         } else if mount.proc == ProcRule::IsProc {
             self.proc = Some(Root::from(made));
+        } else {
+            self.spend(made);
         }
         Ok(())
     }

@@ -15,17 +15,37 @@ pub fn require_regular(fd: impl AsFd) -> Result<()> {
     if super::stat(fd.as_fd())?.is_regular() {
         return Ok(());
     }
-    Err(CallError::new(format!("read({}): not a regular file", call::fd(fd)), Errno::EINVAL))
+    Err(not_regular(fd))
+}
+
+fn not_regular(fd: impl AsFd) -> CallError {
+    CallError::new(format!("read({}): not a regular file", call::fd(fd)), Errno::EINVAL)
 }
 
 /// Reads from where `fd` stands to its end: at most `max` bytes, EFBIG when there are more. For a file of a container, check
 /// [`require_regular`] first.
 pub fn read_bounded(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
+    let stat = super::stat(fd.as_fd())?;
+    read_sized(fd, &stat, max)
+}
+
+/// As [`read_bounded`], of a file that has been looked at.
+fn read_sized(fd: impl AsFd, stat: &super::Stat, max: usize) -> Result<Vec<u8>> {
+    // Files of proc, sysfs and cgroupfs say 0 or 4096; one byte more than the size lets a read see the end.
+    let size = usize::try_from(stat.size).unwrap_or(usize::MAX);
+    read_until(fd, size.saturating_add(1).max(4096), max, |filled| stat.is_regular() && filled == size)
+}
+
+/// Reads what the kernel makes up at the time of reading, and as one record: most files of proc and cgroupfs. Such a file is read whole
+/// by one read(2) that has room for more.
+pub fn read_record(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
+    read_until(fd, 4096, max, |_| true)
+}
+
+/// Reads into room for `first` bytes, and into more as needed, to the end of file; or, after a read that left room, to where `ends`.
+fn read_until(fd: impl AsFd, first: usize, max: usize, ends: impl Fn(usize) -> bool) -> Result<Vec<u8>> {
     const STEP: usize = 64 << 10;
-    let size = super::stat(fd.as_fd())?.size;
-    // Files of proc, sysfs and cgroupfs say 0 or 4096; one byte more than the size lets one extra read see the end.
-    let first = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).max(4096).min(max.saturating_add(1));
-    let mut bytes = vec![0; first];
+    let mut bytes = vec![0; first.min(max.saturating_add(1))];
     let mut filled = 0;
     loop {
         let count =
@@ -34,7 +54,7 @@ pub fn read_bounded(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
         if filled > max {
             return Err(CallError::new(format!("read({}): more than {max} bytes", call::fd(fd.as_fd())), Errno::EFBIG));
         }
-        if count == 0 {
+        if count == 0 || (filled < bytes.len() && ends(filled)) {
             bytes.truncate(filled);
             return Ok(bytes);
         }
@@ -64,16 +84,25 @@ pub fn copy_contents(from: impl AsFd, to: impl AsFd) -> Result<()> {
 
 /// Reads a regular file of the host by its path, at most `max` bytes; a FIFO or device is EINVAL and never waited for.
 pub fn read_file_bounded(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
-    let fd = dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
-    require_regular(&fd)?;
-    read_bounded(&fd, max)
+    read_regular(dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?, max)
+}
+
+fn read_regular(fd: OwnedFd, max: usize) -> Result<Vec<u8>> {
+    let stat = super::stat(&fd)?;
+    if !stat.is_regular() {
+        return Err(not_regular(fd));
+    }
+    read_sized(&fd, &stat, max)
+}
+
+/// Reads a file that the kernel makes up as one record ([`read_record`]), by its path.
+pub fn read_record_of(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
+    read_record(dir::open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY)?, max)
 }
 
 /// Reads the regular file `leaf` of a directory, at most `max` bytes.
 pub fn read_at(at: impl AsFd, leaf: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
-    let fd = dir::openat(at, leaf, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?;
-    require_regular(&fd)?;
-    read_bounded(&fd, max)
+    read_regular(dir::openat(at, leaf, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?, max)
 }
 
 /// write(2) exactly once: for files of proc, sysfs and cgroupfs, which take a value whole. A short write is EIO.
@@ -114,9 +143,9 @@ pub fn write_file_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], m
     temporary.push(leaf);
     temporary.push(format!(".{}", nix::unistd::getpid()));
     let fd = open_fresh(at.as_fd(), &temporary)?;
-    let done = super::fchmod(&fd, mode)
-        .and_then(|()| write_all(&fd, bytes))
-        .and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
+    // It is made for its owner only, whatever the umask.
+    let exact = if mode == PRIVATE { Ok(()) } else { super::fchmod(&fd, mode) };
+    let done = exact.and_then(|()| write_all(&fd, bytes)).and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
     if done.is_err() {
         // The first error is what matters; a temporary file that cannot be removed is overwritten by the next attempt.
         let _ = dir::unlinkat(at.as_fd(), &temporary);
@@ -147,13 +176,22 @@ pub fn publish_file(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: 
     }
 }
 
+/// Makes the file `leaf` of a directory of ours, which is not there, with mode 0600; what is missing when this is killed meanwhile is for
+/// a file written after it to tell.
+pub fn create_file_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<()> {
+    write_all(dir::openat(at, leaf, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE)?, bytes)
+}
+
+/// Read and write for the owner.
+const PRIVATE: u32 = 0o600;
+
 /// A new file that only its owner can read, in place of one that a killed process of the same number may have left.
 fn open_fresh(at: std::os::fd::BorrowedFd<'_>, leaf: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-    match dir::openat(at, leaf, flags, 0o600) {
+    match dir::openat(at, leaf, flags, PRIVATE) {
         Err(error) if error.errno == Errno::EEXIST => {
             dir::unlinkat(at, leaf)?;
-            dir::openat(at, leaf, flags, 0o600)
+            dir::openat(at, leaf, flags, PRIVATE)
         }
         other => other,
     }

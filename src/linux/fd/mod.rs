@@ -10,7 +10,7 @@ mod root;
 pub mod xattr;
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
@@ -19,8 +19,8 @@ pub use dir::{
     readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
-    copy_contents, publish_file, read_at, read_bounded, read_file_bounded, read_some, require_regular, write_all, write_at,
-    write_file_atomic, write_once,
+    copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
+    read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
 };
 pub use nix::fcntl::{OFlag, ResolveFlag};
 pub use root::{Root, openat2};
@@ -356,6 +356,17 @@ pub unsafe fn adopt(fd: RawFd) -> Result<OwnedFd> {
     }
     // SAFETY: it is open, and the caller promises that it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes descriptors, those with successive numbers by one close_range(2).
+pub fn close_all(fds: Vec<OwnedFd>) {
+    let mut numbers: Vec<RawFd> = fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|one, next| next - one == 1) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        // SAFETY: no pointer. Each number was owned here, and the owner gave it up above. As of close(2), an error closes them all the same.
+        let _ = unsafe { syscall!(libc::SYS_close_range, *first, *last, 0) };
+    }
 }
 
 /// pipe2(2): the reading and the writing end.

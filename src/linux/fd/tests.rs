@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::linux::test_child::is_root;
+use crate::linux::test_child::{in_child, is_root};
 use crate::linux::types::NodeKind;
 
 /// A new directory under the temporary one, removed when the test ends.
@@ -246,5 +246,16 @@ fn closes_all_but_some() {
         assert!(is_inherited(300) && !is_inherited(200) && !is_inherited(301));
         close_all_but(100, vec![]).unwrap();
         assert!(!is_open(100) && !is_open(200) && is_open(0));
+    });
+}
+
+#[test]
+fn many_are_closed_at_once() {
+    in_child(|| {
+        let all: Vec<OwnedFd> = (0..12).map(|_| super::open("/dev/null", OFlag::O_RDONLY).unwrap()).collect();
+        let numbers: Vec<RawFd> = all.iter().map(AsRawFd::as_raw_fd).collect();
+        let (kept, spent): (Vec<OwnedFd>, Vec<OwnedFd>) = all.into_iter().partition(|fd| fd.as_raw_fd() == numbers[5]);
+        super::close_all(spent);
+        assert!(numbers.iter().all(|number| super::is_open(*number) == (*number == kept[0].as_raw_fd())));
     });
 }

@@ -11,8 +11,10 @@ const PASSWD_MAX: usize = 1 << 20;
 
 /// The home directory of `uid` in the root filesystem, `/` where it has none.
 pub fn of_user(root: &Root, uid: u32) -> String {
-    let read = root.open_file("/etc/passwd").and_then(|file| read_bounded(&file, PASSWD_MAX));
-    read.ok().and_then(|bytes| find(&bytes, uid)).unwrap_or_else(|| "/".into())
+    // Where there is none, no error needs to be put into words.
+    let there = root.find("/etc/passwd", true).is_ok_and(|found| found.is_some());
+    let read = there.then(|| root.open_file("/etc/passwd").and_then(|file| read_bounded(&file, PASSWD_MAX)).ok());
+    read.flatten().and_then(|bytes| find(&bytes, uid)).unwrap_or_else(|| "/".into())
 }
 
 /// The home directory of the first line of this user id; none where that is not an absolute path.

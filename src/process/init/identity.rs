@@ -37,13 +37,17 @@ pub fn become_user(identity: &Identity) -> Result<()> {
 }
 
 fn change_ids(identity: &Identity) -> call::Result<()> {
-    cred::set_keep_capabilities(true)?;
+    // Who stays user 0 loses nothing by the change.
+    let leaves_root = identity.uid != 0;
+    if leaves_root {
+        cred::set_keep_capabilities(true)?;
+    }
     if let Some(groups) = &identity.groups {
         cred::setgroups(groups)?;
     }
     cred::setresgid(identity.gid)?;
     cred::setresuid(identity.uid)?;
-    cred::set_keep_capabilities(false)
+    if leaves_root { cred::set_keep_capabilities(false) } else { Ok(()) }
 }
 
 /// Drops the capabilities that were kept for loading the seccomp filter.

@@ -96,8 +96,7 @@ impl Init<'_> {
         let path = program::find(name, &exec.env).map_err(|why| program::not_found(name, &why, self.joining))?;
         let mut env = exec.env.clone();
         if let Some(uid) = exec.home_for_uid {
-            let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-            env.push(format!("HOME={}", home::of_user(&root, uid)));
+            env.push(format!("HOME={}", home::of_user(self.rootfs()?.root(), uid)));
         }
         let file = c_string(&path, "process.args[0]")?;
         let args: Vec<_> = exec.args.iter().map(|arg| c_string(arg, "process.args")).collect::<Result<_>>()?;
@@ -110,8 +109,10 @@ impl Init<'_> {
     /// Closes everything that the program shall not have, and that no later step needs. What such a step needs is no directory, no
     /// namespace and no mount: nothing through which a path like /proc/self/fd/7 would lead out of the container.
     pub(super) fn close_descriptors(&mut self, inherited: u32) -> Result<()> {
-        // Dropped by name first: what `close_all_but` closes must have no owner any more that would close it again.
-        self.rootfs = None;
+        // What is closed here must have no owner any more that would close it again.
+        if let Some(rootfs) = self.rootfs.take() {
+            rootfs.abandon();
+        }
         self.proc = None;
         self.console = None;
         self.joins.clear();
@@ -135,7 +136,7 @@ impl Init<'_> {
                 _ => {}
             }
         }
-        signal::reset().told(|| "cannot reset the signals".into())?;
+        signal::reset_ignored(self.ignored).told(|| "cannot reset the signals".into())?;
         fd::close_range(FIRST + self.work.exec.inherited_fds, true).told(|| "cannot mark the descriptors to be closed".into())?;
         self.last.prepared = true;
         Ok(())

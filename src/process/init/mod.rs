@@ -29,6 +29,7 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::hooks::{self, HookState};
 use crate::linux::clone::exit_now;
 use crate::linux::proc::Procfs;
+use crate::linux::signal::Set;
 use crate::linux::types::{Errno, Namespaces};
 use crate::linux::{cred, mount, netlink, pid, sched};
 use crate::plan::step::{Identity, Op, Step};
@@ -69,6 +70,8 @@ pub struct InitContext {
     pub hide: bool,
     /// The runtime wants to know how long each step takes.
     pub timed: bool,
+    /// The signals that the runtime ignored when it made the process.
+    pub ignored: Set,
 }
 
 impl InitContext {
@@ -82,6 +85,9 @@ impl InitContext {
         fds
     }
 }
+
+/// The umask of hooks that run while the root filesystem is made.
+const HOOK_UMASK: u32 = 0o022;
 
 /// Carries out the steps. Does not return: in the end there is the program, or the runtime knows why not.
 pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
@@ -139,12 +145,14 @@ struct Init<'a> {
     timed: bool,
     times: Vec<u32>,
     last: last::Last,
+    ignored: Set,
 }
 
 impl<'a> Init<'a> {
     fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
         let given = context.fds();
-        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide, timed } = context;
+        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide, timed, ignored } =
+            context;
         Init {
             work,
             trees,
@@ -166,6 +174,7 @@ impl<'a> Init<'a> {
             timed,
             times: Vec::new(),
             last: last::Last::default(),
+            ignored,
         }
     }
 
@@ -237,7 +246,7 @@ impl<'a> Init<'a> {
             Op::Sysctl { key, value } => namespaces::sysctl(self.proc()?, key, value),
             Op::ApparmorProfile(profile) => namespaces::apparmor_profile(self.proc()?, profile),
             Op::SelinuxLabel(label) => namespaces::selinux_label(self.proc()?, label),
-            Op::OwnStdio { uid } => stdio::own(*uid),
+            Op::OwnStdio { uid } => stdio::own(self.rootfs()?.root(), *uid),
             Op::Identity(identity) => self.become_user(identity),
             Op::WorkingDirectory(path) => self.enter_directory(path),
             Op::NoNewPrivileges => cred::set_no_new_privileges().told(|| "cannot give up new privileges".into()),
@@ -371,7 +380,10 @@ impl<'a> Init<'a> {
     fn create_container_hooks(&mut self) -> Result<()> {
         let told = || "cannot enter the root filesystem for the createContainer hooks".to_string();
         mount::fchdir(self.rootfs()?.root()).told(told)?;
-        self.run_hooks(&self.work.hooks.create_container, "creating")
+        let exact = cred::umask(HOOK_UMASK);
+        let done = self.run_hooks(&self.work.hooks.create_container, "creating");
+        cred::umask(exact);
+        done
     }
 
     fn start_container_hooks(&mut self) -> Result<()> {

@@ -19,19 +19,19 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 /// Gives the standard streams to the program's user, where they are not his already, as an engine expects that made them as root. A
 /// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's.
-pub fn own(uid: u32) -> Result<()> {
+pub fn own(root: &Root, uid: u32) -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for (number, stream) in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().enumerate() {
-        own_stream(number as RawFd, stream, uid)
+        own_stream(root, number as RawFd, stream, uid)
             .map_err(|error| error.doing(format!("cannot prepare standard stream {number}")))?;
     }
     Ok(())
 }
 
-fn own_stream(number: RawFd, stream: BorrowedFd<'_>, uid: u32) -> Result<()> {
+fn own_stream(root: &Root, number: RawFd, stream: BorrowedFd<'_>, uid: u32) -> Result<()> {
     let stat = fd::stat(stream)?;
     if stat.is_char_device(1, 3) {
-        return match container_null()? {
+        return match container_null(root)? {
             Some(null) => Ok(fd::dup_onto(&null, number)?),
             None => Ok(()),
         };
@@ -49,8 +49,7 @@ fn own_stream(number: RawFd, stream: BorrowedFd<'_>, uid: u32) -> Result<()> {
 
 /// The container's /dev/null, if what is there is one: a regular file or another device of that name is the image's trick
 /// (CVE-2026-88265), and the host's stays.
-fn container_null() -> Result<Option<OwnedFd>> {
-    let root = Root::open("/")?;
+fn container_null(root: &Root) -> Result<Option<OwnedFd>> {
     let open = |flags: OFlag| match root.open_with("/dev/null", flags | OFlag::O_NOFOLLOW) {
         Ok(found) => Ok(fd::stat(&found)?.is_char_device(1, 3).then_some(found)),
         Err(_) => Ok(None),
