@@ -143,9 +143,9 @@ pub fn write_file_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], m
     temporary.push(leaf);
     temporary.push(format!(".{}", nix::unistd::getpid()));
     let fd = open_fresh(at.as_fd(), &temporary)?;
-    // It is made for its owner only, whatever the umask.
-    let exact = if mode == PRIVATE { Ok(()) } else { super::fchmod(&fd, mode) };
-    let done = exact.and_then(|()| write_all(&fd, bytes)).and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
+    let done = super::fchmod(&fd, mode)
+        .and_then(|()| write_all(&fd, bytes))
+        .and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
     if done.is_err() {
         // The first error is what matters; a temporary file that cannot be removed is overwritten by the next attempt.
         let _ = dir::unlinkat(at.as_fd(), &temporary);
@@ -176,8 +176,8 @@ pub fn publish_file(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: 
     }
 }
 
-/// Makes the file `leaf` of a directory of ours, which is not there, with mode 0600; what is missing when this is killed meanwhile is for
-/// a file written after it to tell.
+/// Makes the file `leaf` of a directory of ours, which is not there, with mode 0600 less the umask; what is missing when this is killed
+/// meanwhile is for a file written after it to tell.
 pub fn create_file_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<()> {
     write_all(dir::openat(at, leaf, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE)?, bytes)
 }
