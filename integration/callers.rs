@@ -179,7 +179,8 @@ fn conmon_rs_says_everything_twice() {
     let exec_pid = path("execpid");
     let pid_flag = format!("--pid-file={exec_pid}");
     bundle.output_of(Call::bare(&[&root, &root, "exec", "-d", &pid_flag, id, "sleep", "1000"])).ok();
-    assert_eq!(look::comm(nix::unistd::Pid::from_raw(pid_in(&exec_pid))), "sleep");
+    let pid = nix::unistd::Pid::from_raw(pid_in(&exec_pid));
+    eventually("its program runs", || look::comm(pid) == "sleep");
     end_orphan(&PathBuf::from(exec_pid));
     container.call(&["delete", "--force"]).output().ok();
 }
