@@ -116,7 +116,8 @@ impl Bench {
         }
         let Output { status, stderr, .. } = self.bundle.output_of(call);
         self.tried += 1;
-        let message = stderr.to_lowercase();
+        // Without a log file the message stands in quotes, and its own quotes behind backslashes.
+        let message = stderr.replace("\\\"", "\"").replace("\\\\", "\\").to_lowercase();
         let missing: Vec<_> = words.iter().filter(|word| !message.contains(&word.to_lowercase())).collect();
         if status.code().is_none() || status.success() {
             self.wrong.push(format!("{what}: {status}: {:?}", shortened(&stderr)));
