@@ -7,10 +7,13 @@
 
 use std::fmt;
 
+pub mod codes;
+
 use crate::linux::call::{CallError, errno_text};
 use crate::linux::types::Errno;
+pub use codes::Code;
 
-/// What sort of failure this is. Each has a stable code that scripts may rely on.
+/// What sort of failure this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// config.json, process.json or a resources file is not acceptable.
@@ -40,23 +43,48 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The stable code.
-    pub fn code(self) -> &'static str {
+    /// The stable code of a failure of this sort about which nothing more is known than what the kernel answered.
+    fn code(self, errno: Option<Errno>) -> Code {
         match self {
-            Kind::Config => "E-CONFIG",
-            Kind::Usage => "E-USAGE",
-            Kind::NotFound => "E-NOTFOUND",
-            Kind::Exists => "E-EXISTS",
-            Kind::Status => "E-STATUS",
-            Kind::Kernel => "E-KERNEL",
-            Kind::Unsupported => "E-UNSUPPORTED",
-            Kind::Program => "E-PROGRAM",
-            Kind::Hook => "E-HOOK",
-            Kind::State => "E-STATE",
-            Kind::Peer => "E-PEER",
-            Kind::OutOfMemory => "E-OOM",
+            Kind::Config => Code::Config,
+            Kind::Usage => Code::Usage,
+            Kind::NotFound => Code::NotFound,
+            Kind::Exists => Code::Exists,
+            Kind::Status => Code::Status,
+            Kind::Kernel => errno.map_or(Code::Kernel, answered),
+            Kind::Unsupported => Code::Unsupported,
+            Kind::Program => Code::Program,
+            Kind::Hook => Code::Hook,
+            Kind::State => Code::State,
+            Kind::Peer => Code::Peer,
+            Kind::OutOfMemory => Code::Oom,
         }
     }
+}
+
+/// What an errno means whatever the call was.
+fn answered(errno: Errno) -> Code {
+    match errno {
+        Errno::EPERM | Errno::EACCES => Code::Permission,
+        Errno::ENOENT | Errno::ENOTDIR => Code::MissingPath,
+        Errno::ENOSPC | Errno::EDQUOT => Code::NoSpace,
+        Errno::EROFS => Code::ReadOnly,
+        Errno::EMFILE | Errno::ENFILE => Code::OpenFiles,
+        Errno::ENOMEM => Code::NoMemory,
+        Errno::EBUSY => Code::Busy,
+        Errno::ENOSYS => Code::NoSyscall,
+        _ => Code::Kernel,
+    }
+}
+
+/// Whose list of steps a number is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// The runtime's: `plan.parent`.
+    Runtime,
+    /// The container's process's: `plan.child`.
+    #[default]
+    Process,
 }
 
 /// A failure, with everything that is known about it.
@@ -64,12 +92,16 @@ impl Kind {
 pub struct Error {
     /// The sort of failure.
     pub kind: Kind,
+    /// What is behind it, where more is known than its sort: [`Error::code`].
+    pub cause: Option<Code>,
     /// What was being done, to what: `cannot mount "proc" at /proc`.
     pub what: String,
     /// Where in the configuration it was asked for: `mounts[0].options[2]`.
     pub config: Option<String>,
     /// Which step of the plan: number (from 1) and how many there are.
     pub step: Option<(u32, u32)>,
+    /// Whose step that is.
+    pub side: Side,
     /// The system call as strace(1) would print it, without its result.
     pub call: Option<String>,
     /// What the kernel answered.
@@ -84,7 +116,33 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` that says `what`.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error { kind, what: what.into(), config: None, step: None, call: None, errno: None, hint: None }
+        let side = Side::default();
+        Error { kind, cause: None, what: what.into(), config: None, step: None, side, call: None, errno: None, hint: None }
+    }
+
+    /// The stable code, which scripts may rely on and `berth explain` knows.
+    pub fn code(&self) -> Code {
+        self.cause.unwrap_or_else(|| self.kind.code(self.errno))
+    }
+
+    /// The same error, with the cause that its maker knows.
+    #[must_use]
+    pub fn cause(mut self, cause: Code) -> Error {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// The same error, with a cause unless it knows a better one.
+    #[must_use]
+    pub fn or_cause(mut self, cause: Code) -> Error {
+        self.cause = self.cause.or(Some(cause));
+        self
+    }
+
+    /// What the user can do: what its maker knew, else what the table says of its code.
+    pub fn advice(&self) -> Option<&str> {
+        let usual = || Some(self.code().entry().hint).filter(|hint| !hint.is_empty());
+        self.hint.as_deref().or_else(usual)
     }
 
     /// The same error, pointing at a field of the configuration.
@@ -119,17 +177,19 @@ impl Error {
         self
     }
 
-    /// The same error, with the step and the field where it happened, unless it knows better.
+    /// The same error, with the step of the runtime and the field where it happened, unless it knows better.
     #[must_use]
     pub fn of_step(mut self, number: u32, total: u32, config: &str) -> Error {
-        self.step = self.step.or(Some((number, total)));
+        if self.step.is_none() {
+            (self.step, self.side) = (Some((number, total)), Side::Runtime);
+        }
         if self.config.is_none() && !config.is_empty() {
             self.config = Some(config.to_string());
         }
         self
     }
 
-    /// The same error, with the step of the plan where it happened.
+    /// The same error, with the step of the container's process where it happened.
     #[must_use]
     pub fn step(mut self, number: u32, total: u32) -> Error {
         self.step = Some((number, total));
@@ -138,7 +198,7 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41]; hint: …`. What is quoted of the outside in it
+    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41 of the container's process]; hint: …`. What is quoted of the outside in it
     /// is made fit to be read: nobody's value can begin a line of its own, or be longer than anybody would read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
@@ -199,7 +259,8 @@ impl Error {
             write!(f, "{sign} {} ({errno:?})", errno_text(errno))?;
         }
         if let Some((number, total)) = self.step {
-            write!(f, " [step {number} of {total}]")?;
+            let whose = if self.side == Side::Runtime { "the runtime" } else { "the container's process" };
+            write!(f, " [step {number} of {total} of {whose}]")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "; hint: {hint}")?;
@@ -242,7 +303,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot mount \"proc\" at /proc (mounts[0]): fsmount(7, FSMOUNT_CLOEXEC, 0) = operation not permitted (EPERM) \
-             [step 7 of 41]; hint: is the outer /proc masked?"
+             [step 7 of 41 of the container's process]; hint: is the outer /proc masked?"
         );
     }
 
@@ -255,6 +316,36 @@ mod tests {
         let many = Error::new(Kind::Config, "is wrong; ".repeat(10_000)).to_string();
         assert!(many.len() < 2 * LONGEST && many.ends_with('…'));
         assert_eq!(Error::new(Kind::Usage, "no command\n\nusage: x").to_string(), "no command\n\nusage: x");
+    }
+
+    #[test]
+    fn the_code_is_the_cause_or_else_what_the_kernel_says_or_else_the_sort() {
+        let error = Error::new(Kind::Kernel, "cannot make the state").call("openat(3, \"x\")", Errno::ENOSPC);
+        assert_eq!(error.code().name(), "E-NO-SPACE");
+        assert_eq!(error.clone().cause(Code::Keyring).code().name(), "E-KEYRING");
+        assert_eq!(error.cause(Code::Keyring).or_cause(Code::Busy).code(), Code::Keyring);
+        let of = |errno| Error::new(Kind::Kernel, "x").call("f()", errno).code().name();
+        let codes = [Errno::EROFS, Errno::EMFILE, Errno::ENFILE, Errno::EACCES, Errno::ENOSYS, Errno::ENOMEM, Errno::EIO].map(of);
+        let wanted = ["E-READ-ONLY", "E-OPEN-FILES", "E-OPEN-FILES", "E-PERMISSION", "E-NO-SYSCALL", "E-NO-MEMORY", "E-KERNEL"];
+        assert_eq!(codes, wanted);
+        // What the kernel says of a program is the program's own business.
+        assert_eq!(Error::new(Kind::Program, "x").call("f()", Errno::EMFILE).code(), Code::Program);
+    }
+
+    #[test]
+    fn a_step_is_the_runtimes_unless_the_process_said_so_itself() {
+        let error = Error::new(Kind::Hook, "x").of_step(3, 9, "hooks");
+        assert_eq!(error.to_string(), "x (hooks) [step 3 of 9 of the runtime]");
+        let told = Error::new(Kind::Config, "x").step(2, 5).of_step(3, 9, "");
+        assert_eq!(told.to_string(), "x [step 2 of 5 of the container's process]");
+    }
+
+    #[test]
+    fn advice_of_the_maker_comes_before_that_of_the_table() {
+        let error = Error::new(Kind::Kernel, "x").call("f()", Errno::EMFILE);
+        assert_eq!(error.advice(), Some(Code::OpenFiles.entry().hint));
+        assert_eq!(error.hint("mine").advice(), Some("mine"));
+        assert_eq!(Error::new(Kind::Config, "x").advice(), None);
     }
 
     #[test]

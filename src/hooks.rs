@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::linux::call::errno_text;
 use crate::linux::pid::Exit;
 use crate::linux::signal;
@@ -84,6 +84,7 @@ fn run_unless(hook: &Hook, state: &[u8], directory: Option<&str>, interrupt: Opt
     };
     let left = program.run()?;
     let shown = || format!("stdout: {}, stderr: {}", left.stdout, left.stderr);
+    let mut cause = Code::Hook;
     let why = match left.end {
         End::Exited(Exit::Code(0)) => return Ok(()),
         End::Exited(Exit::Signal(number)) => format!("killed by {}, {}", signal::name(number), shown()),
@@ -91,11 +92,12 @@ fn run_unless(hook: &Hook, state: &[u8], directory: Option<&str>, interrupt: Opt
         End::NotStarted(errno) => format!("cannot start \"{}\": {}", hook.path, errno_text(errno)),
         End::Interrupted => format!("the command was interrupted by a signal, and the hook killed, {}", shown()),
         End::TimedOut => {
+            cause = Code::HookTimeout;
             let limit = hook.timeout_s.unwrap_or_default();
             format!("it ran longer than its timeout of {limit} s and was killed, {}", shown())
         }
     };
-    Err(Error::new(Kind::Hook, format!("error running {}: {why}", name(hook))).at(hook.at.as_str()))
+    Err(Error::new(Kind::Hook, format!("error running {}: {why}", name(hook))).cause(cause).at(hook.at.as_str()))
 }
 
 /// `createRuntime hook #1`, from `hooks.createRuntime[1]`.

@@ -8,7 +8,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::clone::{self, CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::netlink::{Address, Link, Netlink};
 use crate::linux::pid;
@@ -35,7 +35,9 @@ pub fn move_device(namespace: &OwnedFd, name: &str, new_name: &str) -> Result<Mo
     let told = || format!("cannot move the network device \"{name}\" into the container");
     let mut here = Netlink::open().told(told)?;
     let device = here.link(name).told(told).map_err(|error| match error.errno {
-        Some(Errno::ENODEV) => error.hint("the runtime's network namespace has no device of this name: see `ip link`"),
+        Some(Errno::ENODEV) => {
+            error.cause(Code::NetDevice).hint("the runtime's network namespace has no device of this name: see `ip link`")
+        }
         _ => error,
     })?;
     let addresses: Vec<Address> = here.addresses(device.index).told(told)?.into_iter().filter(is_kept).collect();
@@ -102,10 +104,10 @@ fn free_name(wanted: &str, links: &[Link]) -> std::result::Result<String, String
 
 fn explain(error: Error) -> Error {
     match error.errno {
-        Some(Errno::EINVAL) => {
-            error.hint("the kernel lets some devices (loopback, bridges' own, tunnels) live in one namespace only")
-        }
-        Some(Errno::EPERM) => error.hint("it takes CAP_NET_ADMIN in both namespaces"),
+        Some(Errno::EINVAL) => error
+            .cause(Code::NetDevice)
+            .hint("the kernel lets some devices (loopback, bridges' own, tunnels) live in one namespace only"),
+        Some(Errno::EPERM) => error.cause(Code::NetDevice).hint("it takes CAP_NET_ADMIN in both namespaces"),
         _ => error,
     }
 }

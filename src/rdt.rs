@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd;
 use crate::linux::proc;
 use crate::linux::types::Errno;
@@ -49,9 +49,12 @@ fn open_group(root: &OwnedFd, group: &str) -> crate::linux::call::Result<OwnedFd
 pub fn prepare(plan: &Resctrl) -> Result<SavedResctrl> {
     let mounts = proc::mountinfo().told(|| "cannot look for the resctrl file system".into())?;
     let Some(mount) = mounts.iter().find(|mount| mount.fstype == "resctrl" && mount.root == "/") else {
-        return Err(Error::new(Kind::Unsupported, "no resctrl file system is mounted on this host").at(AT).hint(
-            "mount -t resctrl resctrl /sys/fs/resctrl, where the processor has resource control (rdt_a in /proc/cpuinfo)",
-        ));
+        return Err(Error::new(Kind::Unsupported, "no resctrl file system is mounted on this host")
+            .cause(Code::Resctrl)
+            .at(AT)
+            .hint(
+                "mount -t resctrl resctrl /sys/fs/resctrl, where the processor has resource control (rdt_a in /proc/cpuinfo)",
+            ));
     };
     let root = fd::open_dir(&mount.mount_point).told(|| format!("cannot open {}", mount.mount_point))?;
     let there = match open_group(&root, &plan.group) {
@@ -157,7 +160,7 @@ fn write_schemata(group: &OwnedFd, lines: &[String], name: &str) -> Result<()> {
     let told = || format!("cannot set the schemata of the resctrl group \"{name}\" to {:?}", text.trim_end());
     fd::write_at(group, "schemata", text.as_bytes())
         .told(told)
-        .map_err(|error| error.at(AT).hint("see info/last_cmd_status there"))
+        .map_err(|error| error.cause(Code::Resctrl).at(AT).hint("see info/last_cmd_status there"))
 }
 
 /// A group that others may be in is not changed: what is asked for must be what it has.
@@ -179,9 +182,10 @@ fn compare(group: &OwnedFd, plan: &Resctrl) -> Result<()> {
 
 fn explain(error: Error) -> Error {
     match error.errno {
-        Some(Errno::ENOSPC) => {
-            error.at(AT).hint("the processor has no class of service or monitoring id left: remove unused groups")
-        }
+        Some(Errno::ENOSPC) => error
+            .cause(Code::Resctrl)
+            .at(AT)
+            .hint("the processor has no class of service or monitoring id left: remove unused groups"),
         _ => error.at(AT),
     }
 }

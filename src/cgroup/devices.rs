@@ -6,7 +6,7 @@
 
 use super::path::Dir;
 use super::{Cgroup, systemd};
-use crate::error::{Error, Result, Told};
+use crate::error::{Code, Error, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{bpf, call};
 use crate::plan::resources::DeviceFilter;
@@ -59,10 +59,10 @@ fn attach(dir: &Dir, filter: &DeviceFilter, fresh: bool) -> call::Result<()> {
 
 fn explain(error: Error) -> Error {
     match error.errno {
-        Some(Errno::EPERM) => {
-            error.hint("it takes CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN; an outer runtime may also forbid bpf(2)")
-        }
-        Some(Errno::EINVAL | Errno::ENOSYS) => error.hint("the kernel needs CONFIG_CGROUP_BPF"),
+        Some(Errno::EPERM) => error
+            .cause(Code::DeviceFilter)
+            .hint("it takes CAP_SYS_ADMIN, or CAP_BPF and CAP_NET_ADMIN; an outer runtime may also forbid bpf(2)"),
+        Some(Errno::EINVAL | Errno::ENOSYS) => error.cause(Code::DeviceFilter).hint("the kernel needs CONFIG_CGROUP_BPF"),
         _ => error,
     }
 }

@@ -2,7 +2,7 @@
 //! Writes limits into the cgroup's files, as the plan lists them. Called by [`super::Cgroup::apply`].
 
 use super::path::{Dir, is_gone};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::linux::call::CallError;
 use crate::linux::types::Errno;
 use crate::plan::resources::{Absent, CgroupWrite, Tree};
@@ -91,11 +91,13 @@ fn refuse_below(dir: &Dir, write: &CgroupWrite, limit: u64) -> Result<()> {
 
 fn no_cgroup(write: &CgroupWrite) -> Error {
     Error::new(Kind::Unsupported, format!("cannot set {}: the container has no cgroup for \"{}\"", write.file, write.controller))
+        .cause(Code::Controller)
         .at(&write.at)
 }
 
 fn refused(dir: &Dir, write: &CgroupWrite, error: CallError) -> Error {
     let told = Error::from(error)
+        .cause(Code::CgroupLimit)
         .doing(format!("cannot set {} of the cgroup {} to {:?}", write.file, dir.path(), write.value))
         .at(&write.at);
     let errno = told.errno.unwrap_or(Errno::UnknownErrno);

@@ -22,7 +22,7 @@ pub mod watch;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{call, fd, proc};
 use crate::plan::resources::{Absent, CgroupPlan, CgroupWrite, Denied, SavedCgroup, SavedDir, SavedUnit, Tree};
@@ -83,10 +83,11 @@ impl Cgroup {
         let refused = matches!(error.errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
         match (refused, plan.denied) {
             (true, Denied::NoCgroup) => Ok((Cgroup::none(), Some(without(plan, &error)))),
-            (true, Denied::RootlessError) => Err(error.hint(
+            (true, Denied::RootlessError) => Err(error.cause(Code::Delegation).hint(
                 "rootless needs no limits + no cgrouppath when no permission is granted for cgroups; see systemd's Delegate=, \
                  or say --rootless=auto to go without",
             )),
+            (true, Denied::Error) => Err(error.or_cause(Code::Delegation)),
             _ => Err(error),
         }
     }
@@ -353,10 +354,14 @@ fn move_to(dir: &Dir, pid: i32) -> Result<()> {
         let errno = error.errno;
         let told = Error::from(error).doing(format!("cannot move process {pid} into the cgroup {}", dir.path()));
         match errno {
-            Errno::EBUSY => told.hint("it passes controllers on to cgroups below it and so can have no processes of its own"),
-            Errno::EOPNOTSUPP => told.hint("it, or a cgroup above it, is threaded"),
-            Errno::ENOSPC => told.hint("its cpuset has no CPU or no memory node"),
-            Errno::EINVAL => told.hint("a real-time process needs real-time time in the cgroup's cpu.rt_runtime_us"),
+            Errno::EBUSY => told
+                .cause(Code::CgroupBusy)
+                .hint("it passes controllers on to cgroups below it and so can have no processes of its own"),
+            Errno::EOPNOTSUPP => told.cause(Code::CgroupThreaded).hint("it, or a cgroup above it, is threaded"),
+            Errno::ENOSPC => told.cause(Code::CgroupLimit).hint("its cpuset has no CPU or no memory node"),
+            Errno::EINVAL => {
+                told.cause(Code::CgroupLimit).hint("a real-time process needs real-time time in the cgroup's cpu.rt_runtime_us")
+            }
             _ => told,
         }
     })
@@ -418,12 +423,14 @@ fn left_behind(pids: &[i32]) -> String {
 
 fn not_empty(dir: &Dir, processes: usize) -> Error {
     Error::new(Kind::Exists, format!("container's cgroup is not empty: {processes} process(es) found"))
+        .cause(Code::CgroupNotEmpty)
         .at(crate::plan::resources::path::FIELD)
         .hint(format!("{} belongs to something that runs: another container?", dir.path()))
 }
 
 fn unexpectedly_frozen(dir: &Dir) -> Error {
     Error::new(Kind::Status, "container's cgroup unexpectedly frozen")
+        .cause(Code::CgroupFrozen)
         .at(crate::plan::resources::path::FIELD)
         .hint(format!("see cgroup.freeze of {} and of those above it", dir.path()))
 }

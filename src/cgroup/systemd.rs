@@ -3,7 +3,7 @@
 
 use super::dbus::wire::Writer;
 use super::dbus::{Connection, Failure};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::plan::resources::gvariant::Value;
 use crate::plan::resources::systemd::Property;
 use crate::plan::resources::{SavedUnit, path};
@@ -29,6 +29,7 @@ pub fn start(unit: &SavedUnit, properties: &[Property], pid: i32) -> Result<()> 
             all.retain(|property| !property.optional);
         } else if failure.is(".UnitExists") {
             return Err(Error::new(Kind::Exists, format!("{}: a unit of this name exists already", what()))
+                .cause(Code::Systemd)
                 .at(path::FIELD)
                 .hint(format!("see `systemctl status {}`", unit.name)));
         } else {
@@ -40,6 +41,7 @@ pub fn start(unit: &SavedUnit, properties: &[Property], pid: i32) -> Result<()> 
         Ok(result) => {
             reset_failed(&mut connection, unit);
             Err(Error::new(Kind::Peer, format!("{}: its job ended with {result:?}", what()))
+                .cause(Code::Systemd)
                 .at(path::FIELD)
                 .hint(format!("see `journalctl -u {}`", unit.name)))
         }

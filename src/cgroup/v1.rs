@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::path::{self, Dir, Hierarchy, is_gone};
 use super::{Undo, left_behind};
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::proc::{self, CgroupLine};
 use crate::linux::types::Errno;
@@ -104,7 +104,8 @@ pub fn freeze(dir: &Dir, patience: Duration) -> Result<()> {
     let left = left_behind(&pids(dir)?);
     // The failure to freeze is what matters; that the processes go on is a promise kept as well as can be.
     let _ = dir.write("freezer.state", "THAWED");
-    Err(Error::new(Kind::Kernel, format!("{}: within {} s not all processes stopped: {left}", what(), patience.as_secs())))
+    Err(Error::new(Kind::Kernel, format!("{}: within {} s not all processes stopped: {left}", what(), patience.as_secs()))
+        .cause(Code::CgroupStuck))
 }
 
 /// Lets the processes of the cgroup go on.
@@ -113,7 +114,9 @@ pub fn thaw(dir: &Dir) -> Result<()> {
     dir.write("freezer.state", "THAWED").told(what)?;
     match dir.read("freezer.state").told(what)?.trim() {
         "THAWED" => Ok(()),
-        _ => Err(Error::new(Kind::Kernel, what()).hint("a cgroup above it is frozen: see their freezer.state")),
+        _ => Err(Error::new(Kind::Kernel, what())
+            .cause(Code::CgroupFrozen)
+            .hint("a cgroup above it is frozen: see their freezer.state")),
     }
 }
 
@@ -169,6 +172,7 @@ pub fn remove(saved: &SavedDir, deadline: Instant) -> Result<()> {
             let left = left_behind(&pids(&dir)?);
             return Err(Error::from(busy)
                 .doing(format!("{}: processes are still in it: {left}", what()))
+                .cause(Code::CgroupStuck)
                 .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
         if !pids(&dir)?.is_empty() {

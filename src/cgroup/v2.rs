@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::path::{self, Dir, Hierarchy, find_number, is_gone};
 use super::{Undo, left_behind};
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call::{self, Call, CallError};
 use crate::linux::fd::{self, OFlag};
 use crate::linux::pid::{self, PollFd, PollFlags};
@@ -82,6 +82,7 @@ pub fn enable(dir: &Dir, required: &[String], wanted: &[String]) -> Result<()> {
             Kind::Unsupported,
             format!("the cgroup controller \"{name}\" is not available in {}", dir.path()),
         )
+        .cause(Code::Controller)
         .at(crate::plan::resources::path::FIELD)
         .hint("the cgroups above do not pass it on: see their cgroup.subtree_control, or choose another cgroupsPath"));
     }
@@ -95,6 +96,7 @@ pub fn enable(dir: &Dir, required: &[String], wanted: &[String]) -> Result<()> {
         return match required.iter().find(|name| missing.contains(name)) {
             None => Ok(()),
             Some(name) => Err(Error::new(Kind::Unsupported, cannot_enable(dir, name))
+                .cause(Code::CgroupBusy)
                 .at(crate::plan::resources::path::FIELD)
                 .hint("it has processes of its own, and cgroup v2 limits nothing below such a cgroup: choose a cgroupsPath beside it")),
         };
@@ -130,14 +132,18 @@ fn cannot_enable(dir: &Dir, name: &str) -> String {
 }
 
 fn refused_to_enable(dir: &Dir, name: &str, error: CallError) -> Error {
-    let hint = match error.errno {
-        Errno::EBUSY => "a process came into it just now, and cgroup v2 limits nothing below such a cgroup",
-        Errno::EOPNOTSUPP => "it is threaded, and this controller does not work on threads: choose another cgroupsPath",
-        Errno::EACCES | Errno::EPERM => "it is not delegated to this user: see systemd's Delegate=",
-        Errno::EINVAL if name == "cpu" => "real-time processes outside the root cgroup keep it from being enabled",
-        _ => "see cgroup.controllers of that cgroup",
+    let (cause, hint) = match error.errno {
+        Errno::EBUSY => (Code::CgroupBusy, "a process came into it just now, and cgroup v2 limits nothing below such a cgroup"),
+        Errno::EOPNOTSUPP => {
+            (Code::CgroupThreaded, "it is threaded, and this controller does not work on threads: choose another cgroupsPath")
+        }
+        Errno::EACCES | Errno::EPERM => (Code::Delegation, "it is not delegated to this user: see systemd's Delegate="),
+        Errno::EINVAL if name == "cpu" => {
+            (Code::Controller, "real-time processes outside the root cgroup keep it from being enabled")
+        }
+        _ => (Code::Controller, "see cgroup.controllers of that cgroup"),
     };
-    Error::from(error).doing(cannot_enable(dir, name)).at(crate::plan::resources::path::FIELD).hint(hint)
+    Error::from(error).doing(cannot_enable(dir, name)).cause(cause).at(crate::plan::resources::path::FIELD).hint(hint)
 }
 
 /// Makes a child cgroup, or takes the one that is there: with whether it was made.
@@ -165,6 +171,7 @@ fn refuse_threaded(dir: &Dir) -> Result<()> {
     match kind.trim() {
         "domain" | "domain threaded" => Ok(()),
         other => Err(Error::new(Kind::Unsupported, format!("the cgroup {} would be \"{other}\"", dir.path()))
+            .cause(Code::CgroupThreaded)
             .at(crate::plan::resources::path::FIELD)
             .hint("a cgroup above it is threaded, and a container needs a domain: choose another cgroupsPath")),
     }
@@ -204,6 +211,7 @@ pub fn freeze(dir: &Dir, patience: Duration) -> Result<()> {
     // The failure to freeze is what matters; that the processes go on is a promise kept as well as can be.
     let _ = dir.write("cgroup.freeze", "0");
     Err(Error::new(Kind::Kernel, format!("{}: within {} s not all processes stopped: {left}", what(), patience.as_secs()))
+        .cause(Code::CgroupStuck)
         .hint("a process in state D waits for the kernel: see /proc/PID/stack"))
 }
 
@@ -214,7 +222,7 @@ pub fn thaw(dir: &Dir, patience: Duration) -> Result<()> {
     if wait_for(dir, "frozen", 0, Instant::now() + patience).told(what)? {
         return Ok(());
     }
-    Err(Error::new(Kind::Kernel, what()).hint("a cgroup above it is frozen: see their cgroup.freeze"))
+    Err(Error::new(Kind::Kernel, what()).cause(Code::CgroupFrozen).hint("a cgroup above it is frozen: see their cgroup.freeze"))
 }
 
 /// Waits until cgroup.events says so: false when it does not until the deadline. A cgroup that is gone is neither populated nor frozen.
@@ -273,11 +281,12 @@ pub fn remove(saved: &SavedDir, deadline: Instant) -> Result<()> {
             let left = left_behind(&pids(&dir)?);
             return Err(Error::from(busy)
                 .doing(format!("{}: processes are still in it: {left}", what()))
+                .cause(Code::CgroupStuck)
                 .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
         super::remove_children(&dir).told(what)?;
         if Instant::now() >= deadline {
-            return Err(Error::from(busy).doing(what()).hint("something keeps making cgroups below it"));
+            return Err(Error::from(busy).doing(what()).cause(Code::CgroupStuck).hint("something keeps making cgroups below it"));
         }
     }
 }

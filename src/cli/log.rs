@@ -7,7 +7,7 @@
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::linux::socket;
 
 /// How much is said.
@@ -97,7 +97,7 @@ impl Log {
 
     /// Says why the command failed: to the log, and in plain words to stderr.
     pub fn failure(&self, error: &Error, prefix: &str) {
-        let text = format!("{prefix}{error}");
+        let text = with_code(&format!("{prefix}{error}"), error);
         // As runc has it: a person at a terminal reads plain words, and so does whoever has given us a log besides; what is piped into
         // somebody else's log is a record of one line.
         let record = self.target != Target::Stderr || self.json || !std::io::stderr().is_terminal();
@@ -119,16 +119,7 @@ impl Log {
         object.insert("msg".into(), text.into());
         object.insert("time".into(), time.into());
         if let Some(error) = error {
-            object.insert("code".into(), error.kind.code().into());
-            if let Some(config) = &error.config {
-                object.insert("config".into(), config.as_str().into());
-            }
-            if let Some(errno) = error.errno {
-                object.insert("errno".into(), format!("{errno:?}").into());
-            }
-            if let Some((number, _)) = error.step {
-                object.insert("step".into(), number.into());
-            }
+            explain(error, &mut object);
         }
         format!("{}\n", serde_json::Value::Object(object))
     }
@@ -177,6 +168,37 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// The message with the advice that its code gives, where it has none of its own, and with the code itself: at the end of the first line,
+/// because what follows that is help.
+fn with_code(text: &str, error: &Error) -> String {
+    let (line, rest) = text.split_at(text.find('\n').unwrap_or(text.len()));
+    let code = error.code().name();
+    match error.advice().filter(|_| error.hint.is_none()) {
+        Some(advice) => format!("{line}; hint: {advice} [{code}]{rest}"),
+        None => format!("{line} [{code}]{rest}"),
+    }
+}
+
+/// What is known of a failure, each in a field of its own, so that nobody has to search the message for it.
+fn explain(error: &Error, object: &mut serde_json::Map<String, serde_json::Value>) {
+    object.insert("code".into(), error.code().name().into());
+    let mut text = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            object.insert(name.into(), value.into());
+        }
+    };
+    text("config", error.config.clone());
+    text("syscall", error.call.clone());
+    text("errno", error.errno.map(|errno| format!("{errno:?}")));
+    text("hint", error.advice().map(String::from));
+    if let Some((number, total)) = error.step {
+        let side = if error.side == Side::Runtime { "runtime" } else { "process" };
+        object.insert("step".into(), number.into());
+        object.insert("steps".into(), total.into());
+        object.insert("plan".into(), side.into());
+    }
+}
+
 /// An entry in systemd's native protocol. The message's length is given, so that it may have lines.
 fn journal_entry(level: Level, name: &str, text: &str) -> Vec<u8> {
     let one_line = |text: &str| text.replace('\n', " ");
@@ -211,6 +233,41 @@ mod tests {
             record.starts_with("time=\"20") && record.ends_with(" level=warning msg=\"a \\\"b\\\"\\n\\x1b[31mé\\\\\"\n"),
             "{record}"
         );
+    }
+
+    #[test]
+    fn a_failure_says_all_that_is_known_in_fields_of_their_own() {
+        let log = Log { json: true, ..Log::default() };
+        let error = Error::new(Kind::Kernel, "cannot mount")
+            .at("mounts[3].options[1]")
+            .call("fsconfig(7, FSCONFIG_SET_STRING, \"size\", \"x\", 0)", crate::linux::types::Errno::EINVAL)
+            .step(7, 41)
+            .cause(crate::error::Code::MountOption);
+        let value: serde_json::Value = serde_json::from_str(&log.record(Level::Error, "m", Some(&error))).unwrap();
+        for (field, wanted) in [
+            ("code", serde_json::json!("E-MOUNT-OPTION")),
+            ("config", "mounts[3].options[1]".into()),
+            ("syscall", "fsconfig(7, FSCONFIG_SET_STRING, \"size\", \"x\", 0)".into()),
+            ("errno", "EINVAL".into()),
+            ("step", 7.into()),
+            ("steps", 41.into()),
+            ("plan", "process".into()),
+            ("hint", crate::error::Code::MountOption.entry().hint.into()),
+        ] {
+            assert_eq!(value[field], wanted, "{field}");
+        }
+    }
+
+    #[test]
+    fn the_code_ends_the_message_and_not_the_help_below_it() {
+        assert_eq!(with_code("no command\n\nusage", &Error::new(Kind::Usage, "")), "no command [E-USAGE]\n\nusage");
+        let error = Error::new(Kind::Status, "container not running");
+        assert_eq!(
+            with_code(&error.to_string(), &error),
+            "container not running; hint: `berth state ID` shows its status [E-STATUS]"
+        );
+        let error = error.hint("mine");
+        assert_eq!(with_code(&error.to_string(), &error), "container not running; hint: mine [E-STATUS]");
     }
 
     #[test]

@@ -79,16 +79,24 @@ pub fn rootfs_path(bundle: &str, path: &str) -> String {
 
 /// One error that names every problem of a file.
 pub fn refused(file: &str, problems: Vec<Problem>) -> Error {
-    if let [one] = &problems[..] {
-        return Error::new(Kind::Config, format!("{file}: {}", one.rule)).at(&one.at);
+    let error = match &problems[..] {
+        [one] => Error::new(Kind::Config, format!("{file}: {}", one.rule)).at(&one.at),
+        more => {
+            let all: Vec<String> = more.iter().map(|problem| format!("{} ({})", problem.rule, problem.at)).collect();
+            Error::new(Kind::Config, format!("{file}: {}", all.join("; ")))
+        }
+    };
+    // The configuration comes first: as long as that is wrong, it may be what asks too much of the host.
+    match problems.iter().map(|problem| problem.cause).collect::<Option<Vec<_>>>().as_deref() {
+        Some([first, ..]) => error.cause(*first),
+        _ => error,
     }
-    let all: Vec<String> = problems.iter().map(|problem| format!("{} ({})", problem.rule, problem.at)).collect();
-    Error::new(Kind::Config, format!("{file}: {}", all.join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn root_path_is_seen_from_the_bundle() {
@@ -101,5 +109,14 @@ mod tests {
     fn every_problem_is_told() {
         let error = refused("config.json", vec![Problem::new("a.b", "is wrong"), Problem::new("c", "is missing")]);
         assert_eq!(error.to_string(), "config.json: is wrong (a.b); is missing (c)");
+        assert_eq!(error.code(), Code::Config);
+    }
+
+    #[test]
+    fn a_host_that_cannot_is_no_mistake_of_the_configuration() {
+        let host = || Problem::new("process.apparmorProfile", "is not enabled").cause(Code::LsmMissing);
+        assert_eq!(refused("config.json", vec![host()]).code(), Code::LsmMissing);
+        assert_eq!(refused("config.json", vec![host(), host()]).code(), Code::LsmMissing);
+        assert_eq!(refused("config.json", vec![host(), Problem::new("a", "is wrong")]).code(), Code::Config);
     }
 }

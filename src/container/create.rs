@@ -14,7 +14,7 @@ use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
 use super::{delete, foreground, notify};
 use crate::cgroup::{self, Cgroup};
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
 use crate::linux::{clone, cred, fd, pid, proc, socket, time};
@@ -306,12 +306,15 @@ impl Making<'_> {
     fn open_namespaces(&mut self, joins: &[Join]) -> Result<()> {
         for join in joins {
             let what = || format!("cannot join the {} namespace {}", crate::plan::namespaces::name(join.kind), join.path);
-            let told = |error: crate::linux::call::CallError| Error::from(error).doing(what()).at(&join.at);
+            let told =
+                |error: crate::linux::call::CallError| Error::from(error).doing(what()).cause(Code::NamespacePath).at(&join.at);
             let namespace = clone::open_namespace(&join.path).map_err(told)?;
             let kind = clone::namespace_kind(&namespace).map_err(told)?;
             if kind != join.kind {
                 let found = crate::plan::namespaces::name(kind);
-                return Err(Error::new(Kind::Config, format!("{}: it is a {found} namespace", what())).at(&join.at));
+                return Err(Error::new(Kind::Config, format!("{}: it is a {found} namespace", what()))
+                    .cause(Code::NamespaceKind)
+                    .at(&join.at));
             }
             if kind == Namespaces::NET {
                 let same = namespace.try_clone().map_err(|error| Error::new(Kind::Kernel, format!("{}: {error}", what())))?;
@@ -424,7 +427,9 @@ pub(super) fn open_tree(trees: &mut HostTrees, op: &ParentOp) -> Result<()> {
 }
 
 pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {
-    socket::connect(socket::Kind::Stream, path).told(|| format!("cannot connect to the {what} {path}"))
+    socket::connect(socket::Kind::Stream, path)
+        .told(|| format!("cannot connect to the {what} {path}"))
+        .map_err(|error| error.cause(Code::ConsoleSocket))
 }
 
 /// The pid in decimal, without a newline: a reader sees all of it or no file.

@@ -16,7 +16,7 @@ use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, host};
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::pid;
 use crate::linux::types::Errno;
@@ -105,6 +105,7 @@ pub fn destroy(state: &State) -> Result<()> {
             );
             let left = Cgroup::reopen(&state.cgroup)?.left_behind(state.init_process_pid)?;
             return Err(Error::new(Kind::Status, format!("{what}; still there are {left}"))
+                .cause(Code::CgroupStuck)
                 .hint("a process in state D waits for the kernel: see /proc/PID/stack"));
         }
     }

@@ -9,7 +9,7 @@ use super::mounts;
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{fd, proc};
 use crate::plan::Id;
@@ -24,6 +24,14 @@ const STATE_MAX: usize = 16 << 20;
 pub struct Store {
     root: OwnedFd,
     path: String,
+}
+
+/// Whose fault it is that the state root cannot be used, unless the kernel's answer says more: no space, too many files.
+fn state_root(error: Error) -> Error {
+    match error.errno {
+        Some(Errno::EACCES | Errno::EPERM | Errno::ENOTDIR | Errno::ENOENT | Errno::ELOOP) => error.cause(Code::StateRoot),
+        _ => error,
+    }
 }
 
 impl Store {
@@ -42,7 +50,7 @@ impl Store {
                 Err(error) if error.errno == Errno::EEXIST => {}
                 // A read-only or foreign directory on the way may still hold the next one.
                 Err(error) if [Errno::EROFS, Errno::EACCES].contains(&error.errno) && fd::open_dir_path(part).is_ok() => {}
-                Err(error) => return Err(Error::from(error).doing(told())),
+                Err(error) => return Err(state_root(Error::from(error).doing(told()))),
             }
         }
         Ok(Store { root: fd::open_dir_path(path).told(told)?, path: path.to_string() })

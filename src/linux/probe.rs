@@ -101,6 +101,47 @@ pub fn program(name: &str) -> Option<String> {
         .find(|path| nix::unistd::access(path.as_str(), nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
+/// What this host says of user namespaces; `None` where a kernel has no such parameter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserNamespaces {
+    /// user.max_user_namespaces
+    pub max: Option<u64>,
+    /// kernel.unprivileged_userns_clone, Debian's.
+    pub unprivileged: Option<bool>,
+    /// kernel.apparmor_restrict_unprivileged_userns, Ubuntu's.
+    pub apparmor_restricts: Option<bool>,
+}
+
+impl UserNamespaces {
+    /// Why an ordinary user may make none, if so. A process that is root, or that an AppArmor profile permits it, may nonetheless.
+    pub fn forbidden(self) -> Option<&'static str> {
+        if self.max == Some(0) {
+            return Some("user.max_user_namespaces is 0: sysctl -w user.max_user_namespaces=15000");
+        }
+        if self.unprivileged == Some(false) {
+            return Some("kernel.unprivileged_userns_clone is 0: sysctl -w kernel.unprivileged_userns_clone=1");
+        }
+        if self.apparmor_restricts == Some(true) {
+            return Some(
+                "kernel.apparmor_restrict_unprivileged_userns is 1: an AppArmor profile for this program with `userns,` lifts it, \
+                 or sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            );
+        }
+        None
+    }
+}
+
+/// What this host says of user namespaces.
+pub fn user_namespaces() -> UserNamespaces {
+    let number = |path: &str| small(path).and_then(|text| text.trim().parse::<u64>().ok());
+    let switch = |path: &str| number(path).map(|value| value != 0);
+    UserNamespaces {
+        max: number("/proc/sys/user/max_user_namespaces"),
+        unprivileged: switch("/proc/sys/kernel/unprivileged_userns_clone"),
+        apparmor_restricts: switch("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+    }
+}
+
 /// Whether AppArmor is enabled.
 pub fn apparmor() -> bool {
     small("/sys/module/apparmor/parameters/enabled").is_some_and(|text| text.starts_with('Y'))
@@ -135,6 +176,20 @@ mod tests {
         assert!(own_cgroup().starts_with('/'));
         assert!(program("sh").is_some());
         assert_eq!(program("no-such-program-anywhere"), None);
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_user_namespaces_is_named() {
+        let free = UserNamespaces { max: Some(100), unprivileged: Some(true), apparmor_restricts: Some(false) };
+        assert_eq!(free.forbidden(), None);
+        assert_eq!(UserNamespaces::default().forbidden(), None);
+        for (host, word) in [
+            (UserNamespaces { max: Some(0), ..free }, "max_user_namespaces"),
+            (UserNamespaces { unprivileged: Some(false), ..free }, "unprivileged_userns_clone"),
+            (UserNamespaces { apparmor_restricts: Some(true), ..free }, "apparmor_restrict"),
+        ] {
+            assert!(host.forbidden().is_some_and(|why| why.contains(word)), "{word}");
+        }
     }
 
     #[test]

@@ -184,8 +184,28 @@ pub struct MountInfo {
 
 /// The mounts that this process sees.
 pub fn mountinfo() -> Result<Vec<MountInfo>> {
-    let bytes = fd::read_file_bounded("/proc/self/mountinfo", MOST)?;
+    mountinfo_at("/proc/self/mountinfo")
+}
+
+/// The mounts that a process sees, their places as that process names them.
+pub fn mountinfo_of(pid: i32) -> Result<Vec<MountInfo>> {
+    mountinfo_at(&format!("/proc/{pid}/mountinfo"))
+}
+
+fn mountinfo_at(path: &str) -> Result<Vec<MountInfo>> {
+    let bytes = fd::read_file_bounded(path, MOST)?;
     Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_mountinfo).collect())
+}
+
+/// Where something is mounted below a directory (not on it): for /proc and /sys, what hides a part of them.
+pub fn mounts_below(directory: &str) -> Result<Vec<String>> {
+    let inside = |mount: &MountInfo| mount.mount_point.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+    // What the kernel itself keeps as an empty directory for a mount hides nothing.
+    let harmless = ["binfmt_misc", "autofs", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "configfs", "fusectl"];
+    let kernels = |mount: &MountInfo| {
+        harmless.contains(&mount.fstype.as_str()) || ["pstore", "bpf", "efivarfs", "selinuxfs"].contains(&mount.fstype.as_str())
+    };
+    Ok(mountinfo()?.into_iter().filter(|mount| inside(mount) && !kernels(mount)).map(|mount| mount.mount_point).collect())
 }
 
 fn parse_mountinfo(line: &str) -> Option<MountInfo> {

@@ -8,13 +8,15 @@ use super::step::{Mount, SeccompLoad, Source, Step, Tree};
 use super::{
     Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resctrl, resources, rootfs, seccomp_profile,
 };
-use crate::linux::types::{CapSet, Namespaces};
+use crate::error::Code;
+use crate::linux::types::{CapSet, KernelVersion, Namespaces};
 use crate::spec::Problem;
 use crate::spec::types::{Process, Spec};
 
 /// Decides everything that creating (or running) this container does. `spec` has passed validation.
 pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<Problem>> {
     terminal_rules(spec, request).map_err(|problem| vec![problem])?;
+    kernel_rule(host).map_err(|problem| vec![problem])?;
     let namespaces = namespaces::plan(spec, host)?;
     let mut problems = Vec::new();
     let mut warnings = namespaces.warnings.clone();
@@ -98,12 +100,24 @@ fn terminal_rules(spec: &Spec, request: &Request) -> Result<(), Problem> {
     Err(Problem::new("process.terminal", rule))
 }
 
+/// What every container needs: openat2(2), close_range(2), clone3(2) into a cgroup, mount_setattr(2), cgroup.kill.
+pub const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 14 };
+
+fn kernel_rule(host: &Host) -> Result<(), Problem> {
+    let KernelVersion { major, minor } = host.kernel;
+    if host.kernel >= OLDEST_KERNEL {
+        return Ok(());
+    }
+    let rule = format!("containers need Linux {}.{}, and this is {major}.{minor}", OLDEST_KERNEL.major, OLDEST_KERNEL.minor);
+    Err(Problem::new("", rule).cause(Code::KernelTooOld))
+}
+
 /// Only who administers the host's network may take a device from it.
 fn net_devices_rule(spec: &Spec, host: &Host) -> Option<Problem> {
     const NET_ADMIN: CapSet = CapSet(1 << 12);
     let may = host.privileged() && host.capabilities.contains(NET_ADMIN | CapSet::SYS_ADMIN);
     let rule = "moving network devices takes root with CAP_NET_ADMIN and CAP_SYS_ADMIN, which the runtime does not have";
-    (!net_devices(spec).is_empty() && !may).then(|| Problem::new("linux.netDevices", rule))
+    (!net_devices(spec).is_empty() && !may).then(|| Problem::new("linux.netDevices", rule).cause(Code::NetDevice))
 }
 
 /// Steps of the process until it turns to its root filesystem.

@@ -4,6 +4,7 @@
 use super::namespaces::NamespacePlan;
 use super::step::{Identity, Op, Scheduler};
 use super::{Exec, Host, Request};
+use crate::error::Code;
 use crate::linux::types::CapSet;
 use crate::spec::types::{Capabilities, Process};
 use crate::spec::{Problem, number_list};
@@ -84,7 +85,8 @@ pub fn identity(
         return Err(Problem::new(
             "process.user.additionalGids",
             "setgroups(2) is denied where only the runtime's own ids are mapped: install newuidmap and newgidmap, or leave the groups out",
-        ));
+        )
+        .cause(Code::SetGroups));
     }
     Ok(Identity {
         uid: process.user.uid,
@@ -150,7 +152,7 @@ pub fn attributes(process: &Process, host: &Host) -> Result<Vec<(Op, String)>, V
 }
 
 fn lsm_missing(at: &str, value: &str, name: &str) -> Problem {
-    Problem::new(at, format!("\"{value}\" cannot be applied: {name} is not enabled on this host"))
+    Problem::new(at, format!("\"{value}\" cannot be applied: {name} is not enabled on this host")).cause(Code::LsmMissing)
 }
 
 fn scheduling(process: &Process, steps: &mut Vec<(Op, String)>, problems: &mut Vec<Problem>) {

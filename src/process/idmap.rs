@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call::errno_text;
 use crate::linux::pid::Exit;
 use crate::linux::proc::Procfs;
@@ -43,10 +43,10 @@ fn write_files(proc: &Procfs, pid: i32, map: &IdMap) -> Result<()> {
 
 fn advise(error: Error) -> Error {
     match error.errno {
-        Some(Errno::EPERM) => {
-            error.hint("ids outside of the runtime's own need CAP_SETUID and CAP_SETGID, or newuidmap and newgidmap")
-        }
-        Some(Errno::EINVAL) => error.hint("do ranges overlap, or are there more than 340?"),
+        Some(Errno::EPERM) => error
+            .cause(Code::IdMap)
+            .hint("ids outside of the runtime's own need CAP_SETUID and CAP_SETGID, or newuidmap and newgidmap"),
+        Some(Errno::EINVAL) => error.cause(Code::IdMap).hint("do ranges overlap, or are there more than 340?"),
         _ => error,
     }
 }
@@ -74,5 +74,5 @@ fn run(program: &str, pid: i32, ranges: &[IdRange], at: &str) -> Result<()> {
         End::TimedOut => format!("it ran longer than {} s", PROGRAM_TIMEOUT.as_secs()),
     };
     let error = Error::new(Kind::Kernel, format!("cannot map ids with {program}: {why}")).at(at);
-    Err(error.hint("are the ranges granted in /etc/subuid and /etc/subgid?"))
+    Err(error.cause(Code::SubIds).hint("are the ranges granted in /etc/subuid and /etc/subgid?"))
 }

@@ -10,13 +10,13 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks::HookState;
 use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, signal, socket};
+use crate::linux::{cred, probe, signal, socket};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
 use crate::process::sync::{Channel, ToChild, ToParent};
@@ -159,7 +159,7 @@ impl Spawned {
         let proc = Procfs::host().told(told)?;
         let wrote = proc.write(&format!("{}/oom_score_adj", self.pid), adjust.to_string().as_bytes());
         wrote.told(told).map_err(|error| match error.errno {
-            Some(Errno::EACCES) => error.hint("less than the runtime's own value needs CAP_SYS_RESOURCE"),
+            Some(Errno::EACCES) => error.cause(Code::OomScore).hint("less than the runtime's own value needs CAP_SYS_RESOURCE"),
             _ => error,
         })
     }
@@ -378,11 +378,22 @@ fn clone_second(first: Result<()>, create: Namespaces, hide: bool, work: &Work<'
 /// What the kernel means by refusing a clone.
 fn explain(error: Error) -> Error {
     match error.errno {
-        Some(Errno::ENOSPC) => error.hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces"),
-        Some(Errno::EAGAIN) => error.hint("a limit on processes is reached: RLIMIT_NPROC of the user, or pids.max of the cgroup"),
-        Some(Errno::EBUSY) => {
-            error.hint("the cgroup has controllers enabled for its children, so no process can be in it (cgroups(7))")
+        Some(Errno::ENOSPC) => {
+            error.cause(Code::NamespaceLimit).hint("a limit on namespaces is reached: see /proc/sys/user/max_*_namespaces")
         }
+        Some(Errno::EAGAIN) => error
+            .cause(Code::ProcessLimit)
+            .hint("a limit on processes is reached: RLIMIT_NPROC of the user, or pids.max of the cgroup"),
+        Some(Errno::EINVAL) => {
+            error.cause(Code::NamespaceKind).hint("this kernel has not all of these kinds of namespaces: see /proc/self/ns")
+        }
+        Some(Errno::EPERM | Errno::EACCES) => match probe::user_namespaces().forbidden() {
+            Some(why) => error.cause(Code::UserNamespaces).hint(why),
+            None => error,
+        },
+        Some(Errno::EBUSY) => error
+            .cause(Code::CgroupBusy)
+            .hint("the cgroup has controllers enabled for its children, so no process can be in it (cgroups(7))"),
         _ => error,
     }
 }

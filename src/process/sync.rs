@@ -34,7 +34,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::error::{Error, Kind, readable};
+use crate::error::{Code, Error, Kind, Side, readable};
 use crate::linux::call::{self, CallError};
 use crate::linux::socket;
 use crate::linux::types::Errno;
@@ -91,6 +91,9 @@ const KINDS: [Kind; 11] = [
     Kind::State,
     Kind::Peer,
 ];
+
+/// Instead of the number of a code.
+const NO_CAUSE: u8 = u8::MAX;
 
 /// A message type: how it becomes bytes and back.
 pub trait Message: Sized {
@@ -166,6 +169,7 @@ impl Message for Error {
 
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![KINDS.iter().position(|kind| *kind == self.kind).unwrap_or(0) as u8];
+        out.push(self.cause.map_or(NO_CAUSE, Code::number));
         put_text(&mut out, &self.what);
         put_optional(&mut out, self.config.as_deref());
         let (number, total) = self.step.unwrap_or_default();
@@ -181,9 +185,15 @@ impl Message for Error {
         let mut from = Reader(bytes);
         let error = Error {
             kind: *KINDS.get(usize::from(from.byte()?))?,
+            cause: match from.byte()? {
+                NO_CAUSE => None,
+                number => Some(Code::from_number(number)?),
+            },
             what: from.text()?,
             config: from.optional()?,
             step: Some((from.number()?, from.number()?)).filter(|step| *step != (0, 0)),
+            // Only the process writes these, and knows only its own steps.
+            side: Side::Process,
             call: from.optional()?,
             errno: Some(from.number()? as i32).filter(|errno| *errno != 0).map(Errno::from_raw),
             hint: from.optional()?,
@@ -316,10 +326,14 @@ mod tests {
     #[test]
     fn every_kind_has_a_number() {
         // A kind that is missing from the table would travel as the first one.
-        let codes: std::collections::HashSet<_> = KINDS.iter().map(|kind| kind.code()).collect();
+        let codes: std::collections::HashSet<_> = KINDS.iter().map(|kind| Error::new(*kind, "").code()).collect();
         assert_eq!(codes.len(), KINDS.len());
         for kind in KINDS {
             let sent = Error { kind, ..failure() };
+            assert_eq!(Error::decode(&sent.encode()), Some(sent));
+        }
+        for entry in crate::error::codes::CODES {
+            let sent = failure().cause(entry.code);
             assert_eq!(Error::decode(&sent.encode()), Some(sent));
         }
     }
@@ -330,7 +344,7 @@ mod tests {
             step in proptest::option::of((1..100u32, 1..100u32)), kind in kind(), what in ".{0,200}", config in proptest::option::of(".{0,20}"),
             call in proptest::option::of(".{0,20}"), errno in proptest::option::of(1..=40i32), hint in proptest::option::of(".{0,20}"),
         ) {
-            let sent = ToParent::Failed(Error { step, kind, what, config, call, errno: errno.map(Errno::from_raw), hint });
+            let sent = ToParent::Failed(Error { step, kind, what, config, call, errno: errno.map(Errno::from_raw), hint, ..failure() });
             prop_assert_eq!(ToParent::decode(&sent.encode()), Some(sent));
         }
 

@@ -127,7 +127,7 @@ fn what_fails_is_told_with_its_step() {
         assert_eq!(
             failure(&missing).to_string(),
             "unable to start container process: error during container init: exec: \"no-such-program\": executable file not found \
-             in $PATH (process.args[0]) [step 4 of 8]"
+             in $PATH (process.args[0]) [step 4 of 8 of the container's process]"
         );
         let error = failure(&plan("", vec![Op::Hostname("x".repeat(100))]));
         assert_eq!((error.step, error.errno), (Some((2, 9)), Some(nix::errno::Errno::EINVAL)));
@@ -152,7 +152,7 @@ fn a_program_that_cannot_be_executed_is_explained() {
         assert_eq!(
             text,
             format!(
-                "unable to start container process: exec {path}: no such file or directory [step 8 of 8]; hint: its interpreter \
+                "unable to start container process: exec {path}: no such file or directory [step 8 of 8 of the container's process]; hint: its interpreter \
                  /no/interpreter is missing in the container; {path} itself was found"
             )
         );
@@ -186,7 +186,7 @@ fn a_created_process_waits_for_start_and_outlives_the_runtime() {
         bad.exec.args = vec![scratch.path().join("empty").display().to_string()];
         let process = created(&bad);
         let error = gate::release(&directory, &process, SOON).unwrap_err();
-        assert!(error.to_string().contains("exec format error [step 8 of 8]; hint: "), "{error}");
+        assert!(error.to_string().contains("exec format error [step 8 of 8 of the container's process]; hint: "), "{error}");
         assert_eq!(pid::wait(&process).unwrap(), Exit::Code(1));
     });
 }
@@ -226,7 +226,7 @@ fn hooks_run_where_and_when_they_should() {
         let error = spawned.await_ready().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "error running createContainer hook #0: exit status 3, stdout: , stderr: why (hooks.createContainer[0]) [step 3 of 11]"
+            "error running createContainer hook #0: exit status 3, stdout: , stderr: why (hooks.createContainer[0]) [step 3 of 11 of the container's process]"
         );
     });
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::target::{self, Make};
 use super::{ExactModes, RootFs};
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call::{self, CallError};
 use crate::linux::fd::{self, OFlag, Stat};
 use crate::linux::mount::{self as sys, OpenTree};
@@ -107,5 +107,5 @@ pub(super) fn require(node: &Node, stat: &Stat, whose: &str) -> Result<()> {
         NodeKind::Fifo => "FIFO".to_string(),
     };
     let what = format!("cannot make the device \"{}\": {whose} is not the {wanted}", node.path);
-    Err(Error::new(Kind::Config, what).hint("mount a tmpfs on /dev, or remove the file from the image"))
+    Err(Error::new(Kind::Config, what).cause(Code::DeviceNode).hint("mount a tmpfs on /dev, or remove the file from the image"))
 }

@@ -28,7 +28,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
@@ -95,12 +95,16 @@ impl RootFs {
         let what = || format!("cannot mount the root filesystem \"{path}\"");
         let null = host_null()?;
         let tree = match source {
-            Tree::Path(path) => sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE).told(what)?,
+            Tree::Path(path) => sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE)
+                .told(what)
+                .map_err(|error| missing(error, Code::Rootfs))?,
             Tree::FromRuntime(slot) => trees.take(*slot)?,
         };
         let top = fd::stat(&tree).told(what)?;
         if !top.is_dir() {
-            return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")));
+            return Err(
+                Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")).cause(Code::Rootfs)
+            );
         }
         let change = Change { propagation: Some(propagation.kind), ..Change::default() };
         sys::mount_setattr(&tree, propagation.recursive, &change).told(what)?;
@@ -196,6 +200,14 @@ impl Drop for ExactModes {
     }
 }
 
+/// The same error, with a cause where a path is missing.
+fn missing(error: Error, cause: Code) -> Error {
+    match error.errno {
+        Some(Errno::ENOENT | Errno::ENOTDIR) => error.cause(cause),
+        _ => error,
+    }
+}
+
 fn set_readonly(mount: impl std::os::fd::AsFd) -> call::Result<()> {
     sys::mount_setattr(mount, false, &Change { set: MountAttr::RDONLY.bits(), ..Change::default() })
 }
@@ -214,7 +226,9 @@ fn host_null() -> Result<OwnedFd> {
 fn refuse_host_root(top: &fd::Stat, path: &str) -> Result<()> {
     let host = fd::stat_path("/").told(|| format!("cannot compare \"{path}\" with the host's root"))?;
     if top.same_file(&host) {
-        return Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is the host's own root")));
+        return Err(
+            Error::new(Kind::Config, format!("the root filesystem \"{path}\" is the host's own root")).cause(Code::Rootfs)
+        );
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::target::{self, Make};
 use super::{RootFs, copy};
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, Root, Stat};
 use crate::linux::mount::{self as sys, Change, OpenTree};
@@ -122,6 +122,7 @@ impl RootFs {
             && (fd::statfs(&tree).told(told)?.magic != fd::magic::PROC || source.ino != PROC_ROOT_INO)
         {
             return Err(Error::new(Kind::Config, format!("{}: it is not the root of a procfs", what(mount)))
+                .cause(Code::ProcPlace)
                 .hint("labels and sysctls are written to /proc: only a procfs may be there"));
         }
         set_attributes(&tree, mount)?;
@@ -130,7 +131,7 @@ impl RootFs {
             // As mount(2) says it; move_mount(2) would say EINVAL, which is about anything.
             let call = call::CallError::new(format!("move_mount(\"{}\")", mount.destination), Errno::ENOTDIR);
             let hint = "a directory can only be mounted on a directory, and a file on a file";
-            return Err(Error::from(call).doing(what(mount)).hint(hint));
+            return Err(Error::from(call).doing(what(mount)).cause(Code::MountTarget).hint(hint));
         }
         self.put(tree, place, mount)
     }
@@ -209,7 +210,9 @@ impl RootFs {
         } else {
             let remounts_proc = matches!(mount.source, Source::Remount { .. }) && there.ino == PROC_ROOT_INO;
             if !remounts_proc {
-                return Err(Error::new(Kind::Config, format!("{}: the destination leads into /proc", what(mount))));
+                return Err(
+                    Error::new(Kind::Config, format!("{}: the destination leads into /proc", what(mount))).cause(Code::ProcPlace)
+                );
             }
         }
         Ok(())
@@ -282,7 +285,9 @@ fn locked(error: call::CallError, mount: &Mount) -> Error {
     let errno = error.errno;
     let told = Error::from(error).doing(what(mount));
     match errno {
-        Errno::EPERM => told.hint("a user namespace may not lift the restrictions of a mount that is not its own"),
+        Errno::EPERM => {
+            told.cause(Code::MountLocked).hint("a user namespace may not lift the restrictions of a mount that is not its own")
+        }
         _ => told,
     }
 }
@@ -292,16 +297,33 @@ fn refused(error: call::CallError, mount: &Mount) -> Error {
     let told = Error::from(error).doing(what(mount));
     match (&mount.source, errno) {
         (Source::New { fstype, .. }, Errno::ENODEV) => {
-            told.hint(format!("this kernel has no \"{fstype}\"; see /proc/filesystems"))
+            told.cause(Code::MountType).hint(format!("this kernel has no \"{fstype}\"; see /proc/filesystems"))
         }
-        (Source::New { fstype, .. }, Errno::EPERM) if matches!(fstype.as_str(), "proc" | "sysfs") => told.hint(format!(
-            "a user namespace may mount {fstype} only where the outer one is seen whole, and with a {} namespace of its own",
-            if fstype == "proc" { "pid" } else { "network" }
-        )),
-        (Source::Bind { recursive: false, .. }, Errno::EINVAL) => {
-            told.hint("in a user namespace a tree with locked mounts below it can only be bound with rbind")
+        (Source::New { fstype, .. }, Errno::EPERM) if matches!(fstype.as_str(), "proc" | "sysfs") => {
+            told.cause(Code::ProcMasked).hint(not_whole(fstype))
         }
+        (Source::New { .. }, Errno::EINVAL) => told.cause(Code::MountOption),
+        (Source::Bind { .. }, Errno::ENOENT | Errno::ENOTDIR) => told.cause(Code::MountSource),
+        (Source::Bind { recursive: false, .. }, Errno::EINVAL) => told
+            .cause(Code::MountLocked)
+            .hint("in a user namespace a tree with locked mounts below it can only be bound with rbind"),
         _ => told,
+    }
+}
+
+/// Why a new proc or sysfs is refused, with what hides a part of the outer one, where something does (mount_too_revealing()).
+fn not_whole(fstype: &str) -> String {
+    let (place, kind) = if fstype == "proc" { ("/proc", "pid") } else { ("/sys", "network") };
+    let rule = format!(
+        "a user namespace may mount {fstype} only where the outer one is seen whole, and with a {kind} namespace of its own"
+    );
+    match crate::linux::proc::mounts_below(place).unwrap_or_default().as_slice() {
+        [] => rule,
+        [all @ ..] => {
+            let shown: Vec<&str> = all.iter().take(5).map(String::as_str).collect();
+            let more = if all.len() > shown.len() { ", …" } else { "" };
+            format!("{rule}; here the outer one is masked by mounts on {}{more}", shown.join(", "))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::RootFs;
 use super::mask::Cover;
-use crate::error::{Error, Result, Told};
+use crate::error::{Code, Error, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag};
 use crate::linux::mount::{self as sys, Change, OpenTree};
@@ -32,7 +32,9 @@ impl RootFs {
             let errno = error.errno;
             let told = Error::from(error).doing(what());
             match errno {
-                Errno::EINVAL => told.hint("the host's root is no mount point (initramfs, chroot): try --no-pivot"),
+                Errno::EINVAL => {
+                    told.cause(Code::Pivot).hint("the host's root is no mount point (initramfs, chroot): try --no-pivot")
+                }
                 _ => told,
             }
         })?;

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::clone::{self, CloneArgs, Cloned};
 use crate::linux::fd;
@@ -88,10 +88,12 @@ fn refused(error: call::CallError, path: &str) -> Error {
     let errno = error.errno;
     let told = Error::from(error).doing(format!("cannot id-map a mount of \"{path}\""));
     match errno {
-        Errno::EINVAL => told.hint("its filesystem, or one below it, does not support id-mapped mounts on this kernel"),
-        Errno::EPERM => {
-            told.hint("the runtime does not own the filesystem (it is in a user namespace), or it is id-mapped already")
-        }
+        Errno::EINVAL => told
+            .cause(Code::IdMappedMount)
+            .hint("its filesystem, or one below it, does not support id-mapped mounts on this kernel"),
+        Errno::EPERM => told
+            .cause(Code::IdMappedMount)
+            .hint("the runtime does not own the filesystem (it is in a user namespace), or it is id-mapped already"),
         _ => told,
     }
 }

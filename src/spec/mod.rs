@@ -21,6 +21,8 @@ pub mod write;
 pub use at::{At, field, index};
 pub use types::*;
 
+use crate::error::Code;
+
 /// One thing wrong with a configuration: where, and what the rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -28,11 +30,20 @@ pub struct Problem {
     pub at: String,
     /// What is wrong with it, naming the value: `"foo" is not an absolute path`.
     pub rule: String,
+    /// What is behind it, where that is not the configuration but the host.
+    pub cause: Option<Code>,
 }
 
 impl Problem {
     /// A problem at a JSON path.
     pub fn new(at: impl Into<String>, rule: impl Into<String>) -> Problem {
-        Problem { at: at.into(), rule: rule.into() }
+        Problem { at: at.into(), rule: rule.into(), cause: None }
+    }
+
+    /// The same problem, with the cause that its finder knows.
+    #[must_use]
+    pub fn cause(mut self, cause: Code) -> Problem {
+        self.cause = Some(cause);
+        self
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::MsgFlags;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call::{self, Call, CallError};
 use crate::linux::pid::{self, PollFd, PollFlags};
 use crate::linux::socket;
@@ -46,7 +46,9 @@ impl Failure {
     /// As an error that says what was being done.
     pub fn doing(self, what: impl Into<String>) -> Error {
         match self {
-            Failure::Refused { name, text } => Error::new(Kind::Peer, format!("{}: systemd says: {text} ({name})", what.into())),
+            Failure::Refused { name, text } => {
+                Error::new(Kind::Peer, format!("{}: systemd says: {text} ({name})", what.into())).cause(Code::Systemd)
+            }
             Failure::Broken(error) => {
                 let cause = error.to_string();
                 Error { what: format!("{}: {cause}", what.into()), call: None, errno: error.errno, ..error }
@@ -87,7 +89,9 @@ impl Connection {
     fn open_at(path: &str, on_bus: bool) -> Result<Connection> {
         let what = || format!("cannot reach systemd at {path}");
         let hint = "is systemd running here? without it, use the cgroupfs driver";
-        let socket = socket::connect_within(socket::Kind::Stream, path, PATIENCE).told(what).map_err(|error| error.hint(hint))?;
+        let socket = socket::connect_within(socket::Kind::Stream, path, PATIENCE)
+            .told(what)
+            .map_err(|error| error.cause(Code::Systemd).hint(hint))?;
         let mut connection = Connection { socket, on_bus, serial: 0, received: Vec::new(), signals: VecDeque::new() };
         connection.authenticate().map_err(|error| error.doing(what()))?;
         if on_bus {

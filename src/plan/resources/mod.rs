@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::devices_filter;
 use super::{CgroupManager, Host, Request, Rootless};
+use crate::error::Code;
 use crate::linux::types::{BpfInsn, CgroupMode};
 use crate::spec::Problem;
 use crate::spec::types::{Linux, Resources, Spec};
@@ -313,7 +314,10 @@ fn unavailable(asks: &mut Asks, resources: &Resources, controller: &str, reader:
              (systemd.unified_cgroup_hierarchy=1), or mount the controller's hierarchy under /sys/fs/cgroup"
         }
     };
-    asks.problems.push(Problem::new(&write.at, format!("the cgroup controller \"{controller}\" is not available: {remedy}")));
+    asks.problems.push(
+        Problem::new(&write.at, format!("the cgroup controller \"{controller}\" is not available: {remedy}"))
+            .cause(Code::Controller),
+    );
 }
 
 /// The controllers of one tree that these writes need, each once.
@@ -368,7 +372,7 @@ fn without_cgroup(resources: &Resources, request: &Request, host: &Host) -> Resu
     let mut warnings = asked.warnings;
     if !fields.is_empty() && !disabled {
         let rule = "no cgroup file system is mounted at /sys/fs/cgroup, so no limit can be set";
-        return Err(fields.into_iter().map(|field| Problem::new(field, rule)).collect());
+        return Err(fields.into_iter().map(|field| Problem::new(field, rule).cause(Code::CgroupAbsent)).collect());
     }
     if !fields.is_empty() {
         warnings.push(format!("cgroups are disabled: not applied are {}", fields.join(", ")));

@@ -2,6 +2,7 @@
 //! Where the container's cgroup is made, and whose it is. Called by [`super::plan`].
 
 use super::{Delegate, SavedCgroup, SavedDir, SavedUnit, UserManager, path};
+use crate::error::Code;
 use crate::linux::types::CgroupMode;
 use crate::plan::{CgroupManager, Host, Request, Rootless};
 use crate::spec::Problem;
@@ -22,7 +23,8 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
                 path::FIELD,
                 "the systemd cgroup driver needs a host with cgroup v2 only; use the cgroupfs driver, or boot with \
                  systemd.unified_cgroup_hierarchy=1",
-            ));
+            )
+            .cause(Code::Systemd));
         }
         let user = user_manager(request, host)?;
         let unit = path::Systemd::parse(cgroups_path, id, user.is_some())?;
@@ -54,7 +56,8 @@ fn user_manager<'a>(request: &Request, host: &'a Host) -> Result<Option<&'a User
             path::FIELD,
             "the user's systemd cannot be reached, and the system's takes no orders from this user; log in through PAM, or set \
              XDG_RUNTIME_DIR to the user's own",
-        )),
+        )
+        .cause(Code::Systemd)),
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks::HookState;
 use crate::linux::fd::{self, Root};
 use crate::linux::types::Errno;
@@ -42,6 +42,7 @@ pub(super) struct Last {
 pub fn check_inherited(count: u32) -> Result<()> {
     match (0..count).find(|number| !fd::is_inherited((FIRST + number) as RawFd)) {
         Some(number) => Err(Error::new(Kind::Usage, format!("unable to stat preserved-fd {number} (of {count})"))
+            .cause(Code::StandardStreams)
             .hint("--preserve-fds and LISTEN_FDS count the open descriptors after the standard streams")),
         None => Ok(()),
     }
@@ -55,14 +56,17 @@ pub(in crate::process) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) ->
 
 /// Changes into a directory of the container, and proves that it is one.
 pub(super) fn change_directory(path: &str) -> Result<()> {
-    mount::chdir(path).told(|| format!("cannot change into the working directory {path}"))?;
+    mount::chdir(path)
+        .told(|| format!("cannot change into the working directory {path}"))
+        .map_err(|error| error.cause(Code::WorkingDirectory))?;
     // A link like /proc/self/fd/7 may have led to a directory of the host (CVE-2024-21626): the kernel knows.
     match mount::getcwd() {
         Ok(_) => Ok(()),
         Err(error) if error.errno == Errno::ENOENT => Err(Error::new(
             Kind::Program,
             "current working directory is outside of container mount namespace root -- possible container breakout detected",
-        )),
+        )
+        .cause(Code::Escape)),
         Err(error) => Err(Error::from(error).doing("cannot verify the working directory")),
     }
 }
@@ -75,7 +79,9 @@ impl Init<'_> {
         let answer = match change_directory(path) {
             Err(error) if error.errno == Some(Errno::ENOENT) => {
                 let root = Root::open("/").told(|| "cannot open the root directory".into())?;
-                root.mkdir_all(path, 0o755).told(|| format!("cannot make the working directory {path}"))?;
+                root.mkdir_all(path, 0o755)
+                    .told(|| format!("cannot make the working directory {path}"))
+                    .map_err(|error| error.cause(Code::WorkingDirectory))?;
                 change_directory(path)
             }
             other => other,
@@ -148,7 +154,8 @@ impl Init<'_> {
         let told = || "cannot load the seccomp filter".to_string();
         let flags = if load.listener.is_some() { load.flags | seccomp::flag::NEW_LISTENER } else { load.flags };
         let message = load.listener.as_ref().map(|(_, metadata)| self.listener_message(metadata));
-        if let (Some(listener), Some(message)) = (seccomp::load(&load.filter, flags).told(told)?, message) {
+        let loaded = seccomp::load(&load.filter, flags).told(told).map_err(|error| error.cause(Code::Seccomp))?;
+        if let (Some(listener), Some(message)) = (loaded, message) {
             let socket = self.listener.take();
             let socket = socket.ok_or_else(|| Error::new(Kind::Peer, "there is no connection to the seccomp listener"))?;
             socket::send(&socket, &message, &[listener.as_fd()]).told(|| "cannot send the seccomp listener".into())?;
@@ -182,7 +189,7 @@ impl Init<'_> {
     }
 
     /// What may explain why execve(2) failed, if it did.
-    pub(super) fn explain(&self) -> Option<String> {
+    pub(super) fn explain(&self) -> Option<(Code, String)> {
         program::explain(&self.last.path, self.last.refused?)
     }
 }
@@ -196,7 +203,9 @@ fn check_size(args: &[CString], env: &[CString]) -> Result<()> {
     /// Three quarters of the kernel's usual stack.
     const MOST: u64 = 6 << 20;
     const RLIMIT_STACK: u32 = 3;
-    let refused = |at: &str, why: String| Error::new(Kind::Program, format!("argument list too long: {why}")).at(at);
+    let refused = |at: &str, why: String| {
+        Error::new(Kind::Program, format!("argument list too long: {why}")).cause(Code::ArgumentsTooLong).at(at)
+    };
     for (list, at) in [(args, "process.args"), (env, "process.env")] {
         if let Some(index) = list.iter().position(|text| text.count_bytes() >= LONGEST) {
             return Err(refused(&format!("{at}[{index}]"), format!("one string may have {} bytes", LONGEST - 1)));

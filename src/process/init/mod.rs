@@ -25,7 +25,7 @@ pub mod stdio;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks::{self, HookState};
 use crate::linux::clone::exit_now;
 use crate::linux::proc::Procfs;
@@ -103,8 +103,8 @@ pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
         if let Err(error) = done {
             init.fail(error.clone(), Some(index));
             // Looking for an explanation may end the process, where a seccomp filter does not like it: the error itself is told by now.
-            if let Some(hint) = init.explain() {
-                init.fail(error.hint(hint), Some(index));
+            if let Some((cause, hint)) = init.explain() {
+                init.fail(error.cause(cause).hint(hint), Some(index));
             }
             exit_now(1);
         }
@@ -442,22 +442,26 @@ fn attribute(op: &Op) -> Result<()> {
         Op::Rlimit { name, resource, soft, hard } => {
             let told = || format!("cannot set {name} to {soft} (soft) and {hard} (hard)");
             sched::set_limit(0, *resource, *soft, *hard).told(told).map_err(|error| match error.errno {
-                Some(Errno::EPERM) => {
-                    error.hint("raising a hard limit needs CAP_SYS_RESOURCE, which the runtime does not have here")
-                }
+                Some(Errno::EPERM) => error
+                    .cause(Code::Rlimit)
+                    .hint("raising a hard limit needs CAP_SYS_RESOURCE, which the runtime does not have here"),
                 _ => error,
             })
         }
         Op::Scheduler(wanted) => {
             let crate::plan::step::Scheduler { policy, flags, nice, priority, runtime, deadline, period } = *wanted;
             let attributes = sched::Attributes { policy, flags, nice, priority, runtime, deadline, period };
-            sched::set_attributes(&attributes).told(|| "cannot set the scheduling policy".into())
+            sched::set_attributes(&attributes)
+                .told(|| "cannot set the scheduling policy".into())
+                .map_err(|error| error.or_cause(Code::Scheduling))
         }
-        Op::IoPriority { class, level } => {
-            sched::set_io_priority(*class, *level).told(|| format!("cannot set I/O priority {level} of class {class}"))
-        }
+        Op::IoPriority { class, level } => sched::set_io_priority(*class, *level)
+            .told(|| format!("cannot set I/O priority {level} of class {class}"))
+            .map_err(|error| error.or_cause(Code::Scheduling)),
         Op::MemoryPolicy { mode, nodes } => sched::set_memory_policy(*mode, nodes).told(|| "cannot set the memory policy".into()),
-        Op::Affinity(cpus) => sched::set_affinity(0, cpus).told(|| "cannot set the CPU affinity".into()),
+        Op::Affinity(cpus) => sched::set_affinity(0, cpus)
+            .told(|| "cannot set the CPU affinity".into())
+            .map_err(|error| error.or_cause(Code::Scheduling)),
         Op::Personality(persona) => sched::set_personality(*persona).told(|| "cannot set the execution domain".into()),
         Op::Umask(mask) => {
             cred::umask(*mask);

@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd::{self, OFlag};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
@@ -78,9 +78,9 @@ pub fn new_keyring(name: &str) -> Result<()> {
         // A kernel without keyrings keeps no keys that could be shared.
         Err(error) if error.errno == Errno::ENOSYS => Ok(()),
         other => other.told(told).map_err(|error| match error.errno {
-            Some(Errno::EDQUOT) => {
-                error.hint("the user has as many keys as /proc/sys/kernel/keys/maxkeys allows; see --no-new-keyring")
-            }
+            Some(Errno::EDQUOT) => error
+                .cause(Code::Keyring)
+                .hint("the user has as many keys as /proc/sys/kernel/keys/maxkeys allows; see --no-new-keyring"),
             _ => error,
         }),
     }
@@ -89,7 +89,9 @@ pub fn new_keyring(name: &str) -> Result<()> {
 /// Sets a kernel parameter of this process's namespaces.
 pub fn sysctl(proc: &Procfs, key: &str, value: &str) -> Result<()> {
     let path = format!("sys/{}", sysctl_path(key));
-    proc.write(&path, value.as_bytes()).told(|| format!("cannot set the kernel parameter {key} to \"{value}\""))
+    proc.write(&path, value.as_bytes())
+        .told(|| format!("cannot set the kernel parameter {key} to \"{value}\""))
+        .map_err(|error| error.cause(Code::Sysctl))
 }
 
 /// As sysctl(8) reads names: whichever of `.` and `/` comes first separates, the other is part of a name (`net/ipv4/conf/eth0.100/…`).
@@ -120,14 +122,16 @@ pub fn apparmor_profile(proc: &Procfs, profile: &str) -> Result<()> {
         other => other,
     };
     wrote.told(|| format!("cannot set the AppArmor profile \"{profile}\"")).map_err(|error| match error.errno {
-        Some(Errno::ENOENT) => error.hint("is the profile loaded? see aa-status"),
-        _ => error,
+        Some(Errno::ENOENT) => error.cause(Code::LsmProfile).hint("is the profile loaded? see aa-status"),
+        _ => error.cause(Code::LsmProfile),
     })
 }
 
 /// The SELinux label that execve(2) enters.
 pub fn selinux_label(proc: &Procfs, label: &str) -> Result<()> {
-    proc.write("self/attr/exec", label.as_bytes()).told(|| format!("cannot set the SELinux label \"{label}\""))
+    proc.write("self/attr/exec", label.as_bytes())
+        .told(|| format!("cannot set the SELinux label \"{label}\""))
+        .map_err(|error| error.cause(Code::LsmProfile).hint("does the policy know the label? see the audit log: ausearch -m avc"))
 }
 
 #[cfg(test)]

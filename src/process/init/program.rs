@@ -8,7 +8,7 @@
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::linux::call::errno_text;
 use crate::linux::fd;
 use crate::linux::types::Errno;
@@ -60,12 +60,18 @@ fn executable(path: &str) -> Result<(), String> {
 /// initialised.
 pub fn not_found(name: &str, why: &str, joining: bool) -> Error {
     let during = if joining { "" } else { "error during container init: " };
-    let error = Error::new(Kind::Program, format!("unable to start container process: {during}exec: \"{name}\": {why}"));
+    let cause = match why {
+        why if why == errno_text(Errno::EACCES) || why == errno_text(Errno::EISDIR) => Code::ProgramPermission,
+        why if why.starts_with("executable file") || why.starts_with("stat ") => Code::ProgramNotFound,
+        _ => Code::Program,
+    };
+    let text = format!("unable to start container process: {during}exec: \"{name}\": {why}");
+    let error = Error::new(Kind::Program, text).cause(cause);
     if why.starts_with("executable file") && name.contains(' ') {
         return error.hint("args[0] is the program alone: each argument is an element of its own");
     }
     if why == errno_text(Errno::EACCES) && is_noexec(name) {
-        return error.hint(format!("{name} is on a mount with the option noexec"));
+        return error.cause(Code::NoExec).hint(format!("{name} is on a mount with the option noexec"));
     }
     error
 }
@@ -78,13 +84,15 @@ fn is_noexec(path: &str) -> bool {
 
 /// The error of an execve(2) that failed.
 pub fn not_executed(path: &str, errno: Errno) -> Error {
+    // Its cause follows, where the file can be read: see `explain`.
     Error::new(Kind::Program, format!("unable to start container process: exec {path}: {}", errno_text(errno)))
+        .cause(if errno == Errno::ENOEXEC { Code::ExecFormat } else { Code::Program })
 }
 
 /// What may explain that execve(2) of an existing program failed. Reads the program's head.
-pub fn explain(path: &str, errno: Errno) -> Option<String> {
+pub fn explain(path: &str, errno: Errno) -> Option<(Code, String)> {
     if errno == Errno::EACCES && is_noexec(path) {
-        return Some(format!("{path} is on a mount with the option noexec"));
+        return Some((Code::NoExec, format!("{path} is on a mount with the option noexec")));
     }
     let file = fd::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).ok()?;
     fd::require_regular(&file).ok()?;
@@ -92,11 +100,13 @@ pub fn explain(path: &str, errno: Errno) -> Option<String> {
     let length = nix::sys::uio::pread(&file, &mut head, 0).ok()?;
     let head = &head[..length];
     match errno {
-        Errno::ENOENT | Errno::EACCES | Errno::ELIBBAD => interpreter(head).and_then(|found| missing(path, &found)),
-        Errno::ENOEXEC if head.is_empty() => Some(format!("{path} is empty")),
+        Errno::ENOENT | Errno::EACCES | Errno::ELIBBAD => {
+            interpreter(head).and_then(|found| missing(path, &found)).map(|hint| (Code::Interpreter, hint))
+        }
+        Errno::ENOEXEC if head.is_empty() => Some((Code::ExecFormat, format!("{path} is empty"))),
         Errno::ENOEXEC => match machine(head) {
-            Some(other) => Some(format!("{path} is for another machine (ELF machine number {other})")),
-            None => Some(format!("{path} is no program of this machine, and has no #! line")),
+            Some(other) => Some((Code::Architecture, format!("{path} is for another machine ({})", machine_name(other)))),
+            None => Some((Code::ExecFormat, format!("{path} is no program of this machine, and has no #! line"))),
         },
         _ => None,
     }
@@ -139,6 +149,24 @@ fn elf_interpreter(head: &[u8]) -> Option<String> {
         }
     }
     None
+}
+
+/// Machines as `uname -m` calls them, for numbers of elf(5).
+fn machine_name(number: u16) -> String {
+    let name = match number {
+        3 => "i386",
+        8 => "mips",
+        20 => "ppc",
+        21 => "ppc64",
+        22 => "s390x",
+        40 => "arm",
+        62 => "x86_64",
+        183 => "aarch64",
+        243 => "riscv64",
+        258 => "loongarch64",
+        _ => return format!("ELF machine number {number}"),
+    };
+    format!("{name}, ELF machine number {number}")
 }
 
 /// The machine number of an ELF file that is for another machine than this program's own.
@@ -227,19 +255,27 @@ mod tests {
         let script = file(&dir, "script", b"#! /no/python -u\nprint()\n", 0o755);
         assert_eq!(
             explain(&script, Errno::ENOENT),
-            Some(format!("its interpreter /no/python is missing in the container; {script} itself was found"))
+            Some((
+                Code::Interpreter,
+                format!("its interpreter /no/python is missing in the container; {script} itself was found")
+            ))
         );
         let fine = file(&dir, "fine", b"#!/bin/sh\n", 0o755);
         assert_eq!(explain(&fine, Errno::ENOENT), None);
         let bare = file(&dir, "bare", b"echo\n", 0o755);
-        assert!(explain(&bare, Errno::ENOEXEC).is_some_and(|hint| hint.contains("no #! line")));
+        assert!(
+            explain(&bare, Errno::ENOEXEC).is_some_and(|(cause, hint)| cause == Code::ExecFormat && hint.contains("no #! line"))
+        );
         let empty = file(&dir, "empty", b"", 0o755);
-        assert_eq!(explain(&empty, Errno::ENOEXEC), Some(format!("{empty} is empty")));
+        assert_eq!(explain(&empty, Errno::ENOEXEC), Some((Code::ExecFormat, format!("{empty} is empty"))));
         let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
         elf.resize(64, 0);
         elf[18] = 243;
         let foreign = file(&dir, "foreign", &elf, 0o755);
-        assert!(explain(&foreign, Errno::ENOEXEC).is_some_and(|hint| hint.contains("number 243")));
+        assert!(
+            explain(&foreign, Errno::ENOEXEC)
+                .is_some_and(|(cause, hint)| cause == Code::Architecture && hint.contains("riscv64"))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use crate::error::{Error, Kind, Result, Told};
+use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd::{self, OFlag, Root};
 use crate::linux::types::Errno;
 use crate::linux::{mount, socket, tty};
@@ -107,5 +107,5 @@ fn bind_console(root: &Root, peer: &OwnedFd) -> Result<()> {
 }
 
 fn advise(error: Error) -> Error {
-    error.hint("process.terminal needs a devpts on /dev/pts (mounts[])")
+    error.cause(Code::Terminal).hint("process.terminal needs a devpts on /dev/pts (mounts[])")
 }

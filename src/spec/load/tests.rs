@@ -10,7 +10,7 @@ use crate::spec::{fixtures, validate};
 fn problem(text: impl AsRef<[u8]>) -> (String, String) {
     let mut problems = parse_config(text.as_ref()).expect_err("this was taken for a config.json");
     assert_eq!(problems.len(), 1);
-    let Problem { at, rule } = problems.remove(0);
+    let Problem { at, rule, .. } = problems.remove(0);
     (at, rule)
 }
 
