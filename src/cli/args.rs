@@ -194,6 +194,7 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
     command = match verb.positional {
         Positional::None => command,
         Positional::Id => command.arg(id()),
+        Positional::Word(name) => command.arg(Arg::new("id").value_name(name)),
         Positional::IdAnd(rest) => {
             command.arg(id()).arg(Arg::new("rest").value_name(rest).num_args(0..).allow_negative_numbers(true))
         }

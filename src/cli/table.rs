@@ -37,6 +37,8 @@ pub enum Positional {
     None,
     /// `CONTAINER-ID`
     Id,
+    /// One optional word of this name.
+    Word(&'static str),
     /// `CONTAINER-ID`, then optional words of this name.
     IdAnd(&'static str),
     /// One of these words, then words of this name.
@@ -273,5 +275,11 @@ pub const VERBS: &[Verb] = &[
             switch("no-new-keyring", None, "as for create"),
             value("preserve-fds", None, "N", "as for create"),
         ],
+    },
+    Verb {
+        name: "explain",
+        help: "tell what the code of an error means, how to check it and how to mend it",
+        positional: Positional::Word("CODE"),
+        flags: &[value("format", Some('f'), "FORMAT", "text or json [default: text]")],
     },
 ];

@@ -8,7 +8,7 @@ use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{limits, show};
+use super::{explain, limits, show};
 use crate::container::store::Store;
 use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, mounts, pause, ps, start, update};
 use crate::error::{Error, Kind, Result, Told};
@@ -75,6 +75,10 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
         "features" => print(&show::features(&features::features())).map(|()| DONE),
         "spec" => write_spec(&context),
         "plan" => show_plan(&context),
+        "explain" => {
+            let code = text(context.args, "id");
+            print(&if context.json()? { explain::json(code)? } else { explain::text(code)? }).map(|()| DONE)
+        }
         other => Err(Error::new(Kind::Usage, format!("unknown command \"{other}\""))),
     }
 }
@@ -90,6 +94,15 @@ impl Context<'_> {
             Error::new(Kind::NotFound, "container does not exist").hint(format!("there is no state root {}", self.global.root))
         };
         Store::open(&self.global.root)?.ok_or_else(none)
+    }
+
+    /// `--format`: whether JSON is asked for, instead of text.
+    fn json(&self) -> Result<bool> {
+        match text(self.args, "format").unwrap_or("text") {
+            "text" => Ok(false),
+            "json" => Ok(true),
+            other => Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither text nor json"))),
+        }
     }
 
     fn warn(&self, warnings: &[String]) {

@@ -5,6 +5,7 @@
 //! decided after it is made: the runtime carries out [`Plan::parent`], the container's process carries out [`Plan::child`].
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod create;
 pub mod devices;
 pub mod devices_filter;
