@@ -19,6 +19,8 @@ mod arguments;
 mod bad_input;
 mod callers;
 mod cgroup;
+mod check;
+mod codes;
 mod contract;
 mod cve;
 mod delegation;
@@ -85,6 +87,8 @@ pub const GROUPS: &[Group] = &[
     Group { name: "fields_table", tests: fields_table::TESTS },
     Group { name: "lsm", tests: lsm::TESTS },
     Group { name: "errors", tests: errors::TESTS },
+    Group { name: "check", tests: check::TESTS },
+    Group { name: "codes", tests: codes::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
     Group { name: "outputs", tests: outputs::TESTS },
     Group { name: "callers", tests: callers::TESTS },

@@ -198,8 +198,8 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41 of the container's process]; hint: …`. What is quoted of the outside in it
-    /// is made fit to be read: nobody's value can begin a line of its own, or be longer than anybody would read.
+    /// One line: `what (config): call = no such file or directory (ENOENT) [step 7 of 41 of the container's process]; hint: …`.
+    /// What is quoted of the outside in it is made fit to be read: nobody's value can begin a line of its own, or be longer than anybody would read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         self.compose(&mut text)?;

@@ -48,6 +48,8 @@ fn run(argv: Vec<OsString>) -> u8 {
                 "create" => ("create failed: ", 1),
                 "run" => ("run failed: ", 1),
                 "exec" => ("exec failed: ", 255),
+                // As diff(1): 1 is a difference.
+                "plan" if invocation.args.text("diff").is_some() => ("", verbs::TROUBLE),
                 _ => ("", 1),
             };
             failed(&log, &error, prefix, status)

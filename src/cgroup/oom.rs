@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::Cgroup;
 use super::path::{Dir, find_number};
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind};
 use crate::linux::types::Errno;
 
 /// What a container's cgroup says of its memory.
@@ -77,6 +77,8 @@ fn explained(error: Error, lack: &Lack) -> Error {
         }
         .hint("raise linux.resources.memory.limit, or the limit above it"),
         _ if lack.kills > 0 => {
+            // A hook's failure stays one, whoever else died.
+            let error = if error.kind == Kind::Hook { error } else { error.cause(Code::Oom) };
             with_hint(error, format!("the kernel has killed a process of the container for lack of memory: {lack}"))
         }
         _ if error.errno == Some(Errno::ENOMEM) && lack.reached > 0 => {
@@ -115,6 +117,9 @@ mod tests {
         assert!(said.what.ends_with("for lack of memory: limit 4096 bytes, peak 4000 bytes"), "{said}");
         assert!(!said.to_string().contains("a guess"), "{said}");
         let hook = explained(Error::new(Kind::Hook, "a hook failed").hint("see its log"), &killed);
+        assert_eq!((said.code(), hook.code()), (Code::Oom, Code::Hook));
+        let late = explained(Error::new(Kind::Status, "cannot start a container that has stopped"), &killed);
+        assert_eq!(late.code(), Code::Oom, "{late}");
         assert!(hook.kind == Kind::Hook && hook.hint.as_deref().unwrap_or_default().contains("4096 bytes"), "{hook}");
         assert!(hook.to_string().contains("see its log"), "{hook}");
         let refused = explained(Error::new(Kind::Kernel, "cannot mount").call("mount()", Errno::ENOMEM), &reached);

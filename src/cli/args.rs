@@ -217,6 +217,7 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
     let usage = match verb.positional {
         Positional::None => format!("{name} [OPTIONS]"),
         Positional::Id => format!("{name} [OPTIONS] CONTAINER-ID"),
+        Positional::Word(word) => format!("{name} [OPTIONS] [{word}]"),
         Positional::IdAnd(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]"),
         Positional::IdAndCommand(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]..."),
         Positional::ActionAnd(actions, rest) => format!("{name} {actions} {rest}"),
@@ -232,6 +233,7 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
     match verb.positional {
         Positional::None => command,
         Positional::Id => command.arg(id("CONTAINER-ID").help(container)),
+        Positional::Word(word) => command.arg(Arg::new("id").value_name(word).help("without it, all of them")),
         Positional::IdAnd(name) => {
             command.arg(id("CONTAINER-ID").help(container)).arg(Arg::new("rest").value_name(name).help("its name or number"))
         }

@@ -2,6 +2,7 @@
 //! Floor 5: words of the user. Arguments in, text and exit status out.
 
 pub mod args;
+pub mod check;
 pub mod explain;
 pub mod given;
 pub mod limits;

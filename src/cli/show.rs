@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use crate::cgroup::oom::Lack;
 use crate::cgroup::stats::{Psi, Stats};
+use crate::container::diff::Compared;
 use crate::container::events::Event;
 use crate::container::state::Shown;
 use crate::error::{Error, Kind, Result};
-use crate::plan::Id;
+use crate::plan::{Id, Plan, json};
 use crate::spec::features::Features;
 use crate::spec::types::{Mount, Spec};
 
@@ -124,6 +125,49 @@ pub fn event(id: &Id, event: &Event) -> String {
     }
 }
 
+/// `plan --format json`
+pub fn plan_json(plan: &Plan) -> String {
+    format!("{:#}\n", json::value(plan))
+}
+
+/// `plan --diff`: what differs, asked above now, and how much was compared; with `all` what does not differ too.
+pub fn diff_text(compared: &[Compared], all: bool) -> String {
+    let mut out = String::new();
+    for one in compared {
+        let at = if one.at.is_empty() { String::new() } else { format!(" ({})", one.at) };
+        match &one.now {
+            Some(now) if !one.same => {
+                out.push_str(&format!("{}{at}\n- {}\n+ {}\n", one.what, one.asked, now.replace('\n', "; ")))
+            }
+            Some(_) if all => out.push_str(&format!("{}{at}\n  {}\n", one.what, one.asked)),
+            None if all => out.push_str(&format!("{}{at}\n- {}\n? cannot be seen\n", one.what, one.asked)),
+            _ => {}
+        }
+    }
+    let (different, unseen) = counts(compared);
+    let unseen = if unseen == 0 { String::new() } else { format!(", {unseen} cannot be seen") };
+    out + &format!("{different} of {} differ{unseen}\n", compared.len())
+}
+
+/// `plan --diff --format json`: everything that was compared.
+pub fn diff_json(compared: &[Compared]) -> String {
+    let one = |one: &Compared| {
+        let mut object = serde_json::json!({ "what": one.what, "asked": one.asked, "now": one.now, "same": one.same });
+        if !one.at.is_empty() {
+            object["config"] = one.at.as_str().into();
+        }
+        object
+    };
+    let (different, unseen) = counts(compared);
+    let all: Vec<_> = compared.iter().map(one).collect();
+    format!("{:#}\n", serde_json::json!({ "different": different, "unseen": unseen, "compared": all }))
+}
+
+fn counts(compared: &[Compared]) -> (usize, usize) {
+    let different = compared.iter().filter(|one| !one.same).count();
+    (different, compared.iter().filter(|one| one.now.is_none()).count())
+}
+
 /// `ps --format json`: `[1,2]`, or `null` for none.
 pub fn pids_json(pids: &[i32]) -> String {
     match pids {
@@ -184,6 +228,23 @@ mod tests {
         let text = event(&id, &Event::Stats(Box::default()));
         let wanted = "{\"type\":\"stats\",\"id\":\"x\",\"data\":{\"cpu\":{\"usage\":{\"kernel\":0,\"user\":0},\"throttling\":{}},\"cpuset\":{";
         assert!(text.starts_with(wanted) && text.ends_with("\"intel_rdt\":{},\"network_interfaces\":null}}\n"), "{text}");
+    }
+
+    #[test]
+    fn differences_are_shown_as_diff_does() {
+        let one = |what: &str, now: Option<&str>, same| Compared {
+            what: what.into(),
+            asked: "1".into(),
+            now: now.map(String::from),
+            at: "a.b".into(),
+            same,
+        };
+        let all = [one("x", Some("1"), true), one("y", Some("2"), false), one("z", None, true)];
+        assert_eq!(diff_text(&all, false), "y (a.b)\n- 1\n+ 2\n1 of 3 differ, 1 cannot be seen\n");
+        assert!(diff_text(&all, true).starts_with("x (a.b)\n  1\n"));
+        let json: serde_json::Value = serde_json::from_str(&diff_json(&all)).unwrap();
+        assert_eq!((&json["different"], &json["compared"][1]["now"]), (&1.into(), &"2".into()));
+        assert!(json["compared"][2]["now"].is_null());
     }
 
     #[test]

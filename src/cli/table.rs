@@ -274,12 +274,32 @@ pub const VERBS: &[Verb] = &[
             switch("no-pivot", None, "as for create"),
             switch("no-new-keyring", None, "as for create"),
             value("preserve-fds", None, "N", "as for create"),
+            value("format", None, "FORMAT", "text or json [default: text]"),
+            value(
+                "diff",
+                None,
+                "CONTAINER-ID",
+                "compare what was asked of a running container with what the kernel has now; exits with 1 where they differ",
+            ),
+            switch("all", Some('a'), "with --diff, also what is as it was asked"),
+        ],
+    },
+    Verb {
+        name: "check",
+        help: "tell what works (exit status 0), degrades (3) or fails (1) on this host, for this user and bundle",
+        positional: Positional::None,
+        flags: &[
+            value("bundle", Some('b'), "DIR", "also check what this bundle asks for [default: a usual container]"),
+            CONFIG,
+            switch("no-pivot", None, "as for create"),
+            value("format", None, "FORMAT", "text or json [default: text]"),
+            switch("quiet", Some('q'), "leave out what works"),
         ],
     },
     Verb {
         name: "explain",
         help: "tell what the code of an error means, how to check it and how to mend it",
         positional: Positional::Word("CODE"),
-        flags: &[value("format", Some('f'), "FORMAT", "text or json [default: text]")],
+        flags: &[value("format", None, "FORMAT", "text or json [default: text]")],
     },
 ];

@@ -8,13 +8,15 @@ use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{explain, limits, show};
+use super::{check, explain, limits, show};
 use crate::container::store::Store;
-use crate::container::{bundle, create, delete, events, exec, features, host, kill, list, mounts, pause, ps, start, update};
+use crate::container::{
+    bundle, check as survey, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps, start, update,
+};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
 use crate::linux::{exe, probe, signal};
-use crate::plan::{Id, Verb};
+use crate::plan::{self, Host, Id, Verb};
 use crate::spec::example;
 
 /// Exit status of a command that did what it was asked.
@@ -75,8 +77,9 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
         "features" => print(&show::features(&features::features())).map(|()| DONE),
         "spec" => write_spec(&context),
         "plan" => show_plan(&context),
+        "check" => check_host(&context),
         "explain" => {
-            let code = text(context.args, "id");
+            let code = context.args.text("id");
             print(&if context.json()? { explain::json(code)? } else { explain::text(code)? }).map(|()| DONE)
         }
         other => Err(Error::new(Kind::Usage, format!("unknown command \"{other}\""))),
@@ -98,7 +101,7 @@ impl Context<'_> {
 
     /// `--format`: whether JSON is asked for, instead of text.
     fn json(&self) -> Result<bool> {
-        match text(self.args, "format").unwrap_or("text") {
+        match self.args.text("format").unwrap_or("text") {
             "text" => Ok(false),
             "json" => Ok(true),
             other => Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither text nor json"))),
@@ -297,7 +300,13 @@ fn write_spec(context: &Context) -> Result<u8> {
     done.map(|()| DONE).map_err(|error| Error::new(Kind::Kernel, format!("cannot write {path}: {error}")))
 }
 
+/// Exit status of `plan --diff` when something could not be compared, as diff(1) has it.
+pub const TROUBLE: u8 = 2;
+
 fn show_plan(context: &Context) -> Result<u8> {
+    if let Some(id) = context.args.text("diff") {
+        return show_diff(context, id);
+    }
     let id = Id::parse("CONTAINER-ID")?;
     let mut request = request::make(Verb::Create, id, context.args, &context.global, context.caller, &environment)?;
     let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
@@ -307,7 +316,41 @@ fn show_plan(context: &Context) -> Result<u8> {
     }
     let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
     let plan = bundle::plan(&bundle, &request, &host)?;
-    print(&plan.to_string()).map(|()| DONE)
+    print(&if context.json()? { show::plan_json(&plan) } else { plan.to_string() }).map(|()| DONE)
+}
+
+fn show_diff(context: &Context, id: &str) -> Result<u8> {
+    let json = context.json()?;
+    let bundle = context.args.text("bundle").map(request::absolute).transpose()?;
+    let runtime_dir = environment("XDG_RUNTIME_DIR");
+    let all = diff::diff(&context.store()?, &Id::parse(id)?, bundle.as_deref(), runtime_dir)?;
+    print(&if json { show::diff_json(&all) } else { show::diff_text(&all, context.args.on("all")) })?;
+    Ok(u8::from(all.iter().any(|one| !one.same)))
+}
+
+fn check_host(context: &Context) -> Result<u8> {
+    let (json, quiet) = (context.json()?, context.args.on("quiet"));
+    let id = Id::parse("CONTAINER-ID")?;
+    let mut request = request::make(Verb::Create, id, context.args, &context.global, context.caller, &environment)?;
+    let given = context.args.text("bundle").is_some() || request.config.is_some();
+    let read = || bundle::read_config(&request.bundle, request.config.as_deref());
+    let bundle = if given { Some(read()?) } else { None };
+    let spec = match &bundle {
+        Some(bundle) => bundle.spec.clone(),
+        None if probe::euid() == 0 => example::example(),
+        None => example::rootless_example(probe::euid(), probe::egid()),
+    };
+    if spec.process.as_ref().is_some_and(|process| process.terminal) {
+        request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
+    }
+    // Shown whether the bundle asks for them or not.
+    let (apparmor, selinux) = (probe::apparmor(), probe::selinux());
+    let host = Host { apparmor, selinux, ..host::probe_for(&spec, &request, environment("XDG_RUNTIME_DIR")) };
+    let plan = plan::create(&spec, &request, &host);
+    let survey = survey::survey(&host, &context.global.root, plan.as_ref().ok(), bundle.as_ref());
+    let found = plan::check::check(&survey, plan.as_ref().map_err(Vec::as_slice));
+    print(&if json { check::json(&survey, &found, quiet) } else { check::text(&found, quiet) })?;
+    Ok(check::status(&found))
 }
 
 fn environment(name: &str) -> Option<String> {

@@ -63,7 +63,8 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
             debug(&format!("runtime step {number} of {total}: {}: {} µs", step.op, begun.elapsed().as_micros()));
         }
         if let Err(error) = done {
-            return Err(making.undo(&store, error.of_step(number, total, &step.at)));
+            let error = point_at_option(error.of_step(number, total, &step.at), bundle);
+            return Err(making.undo(&store, error));
         }
     }
     let Making { state, entry, spawned, poststop, notify, cgroup, .. } = making;
@@ -424,6 +425,23 @@ pub(super) fn open_tree(trees: &mut HostTrees, op: &ParentOp) -> Result<()> {
         id_map_recursive: *id_map_recursive,
     };
     trees.open(*slot, tree)
+}
+
+/// A file system has refused one parameter of a mount: which of its options that was, the configuration knows. For the message alone.
+fn point_at_option(error: Error, bundle: &Bundle) -> Error {
+    let found = || {
+        let place = error.config.as_deref().filter(|_| error.cause == Some(Code::MountOption))?;
+        let index: usize = place.strip_prefix("mounts[")?.strip_suffix(']')?.parse().ok()?;
+        // fsconfig(7, FSCONFIG_SET_STRING, "size", "lots", 0)
+        let key = error.call.as_deref()?.split('"').nth(1)?;
+        let is = |option: &String| option.split('=').next() == Some(key);
+        let option = bundle.spec.mounts.get(index)?.options.iter().position(is)?;
+        Some(format!("{place}.options[{option}]"))
+    };
+    match found() {
+        Some(place) => error.at(place),
+        None => error,
+    }
 }
 
 pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {

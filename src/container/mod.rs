@@ -2,8 +2,10 @@
 //! Floor 4: the life of a container, one file per verb; each begins with the steps that the specification gives it (runtime.md).
 
 pub mod bundle;
+pub mod check;
 pub mod create;
 pub mod delete;
+pub mod diff;
 pub mod events;
 pub mod exec;
 pub mod features;

@@ -53,7 +53,7 @@ impl Store {
                 Err(error) => return Err(state_root(Error::from(error).doing(told()))),
             }
         }
-        Ok(Store { root: fd::open_dir_path(path).told(told)?, path: path.to_string() })
+        Ok(Store { root: fd::open_dir_path(path).told(told).map_err(state_root)?, path: path.to_string() })
     }
 
     /// Its path, for messages.

@@ -197,15 +197,38 @@ fn mountinfo_at(path: &str) -> Result<Vec<MountInfo>> {
     Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse_mountinfo).collect())
 }
 
-/// Where something is mounted below a directory (not on it): for /proc and /sys, what hides a part of them.
-pub fn mounts_below(directory: &str) -> Result<Vec<String>> {
-    let inside = |mount: &MountInfo| mount.mount_point.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
-    // What the kernel itself keeps as an empty directory for a mount hides nothing.
-    let harmless = ["binfmt_misc", "autofs", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "configfs", "fusectl"];
-    let kernels = |mount: &MountInfo| {
-        harmless.contains(&mount.fstype.as_str()) || ["pstore", "bpf", "efivarfs", "selinuxfs"].contains(&mount.fstype.as_str())
+/// Directories of procfs and sysfs that the kernel keeps empty for mounts: what is mounted there hides nothing (is_empty_dir_inode()).
+const MADE_FOR_MOUNTS: [&str; 14] = [
+    "/proc/sys/fs/binfmt_misc",
+    "/proc/fs/nfsd",
+    "/sys/fs/cgroup",
+    "/sys/fs/bpf",
+    "/sys/fs/pstore",
+    "/sys/fs/selinux",
+    "/sys/fs/smackfs",
+    "/sys/fs/resctrl",
+    "/sys/fs/fuse/connections",
+    "/sys/firmware/efi/efivars",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/security",
+    "/sys/kernel/config",
+];
+
+/// Where mounts hide a part of the procfs or sysfs at `directory`: then a user namespace gets no new one (mount_too_revealing()).
+pub fn masked_below(directory: &str) -> Result<Vec<String>> {
+    Ok(masking(&mountinfo()?, directory))
+}
+
+fn masking(mounts: &[MountInfo], directory: &str) -> Vec<String> {
+    let within = |path: &str, above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let places = mounts.iter().map(|mount| mount.mount_point.as_str());
+    let hides = |place: &&str| {
+        *place != directory && within(place, directory) && !MADE_FOR_MOUNTS.iter().any(|known| within(place, known))
     };
-    Ok(mountinfo()?.into_iter().filter(|mount| inside(mount) && !kernels(mount)).map(|mount| mount.mount_point).collect())
+    let mut found: Vec<String> = places.filter(hides).map(String::from).collect();
+    found.dedup();
+    found
 }
 
 fn parse_mountinfo(line: &str) -> Option<MountInfo> {
@@ -252,6 +275,18 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_covers_files_masks_them() {
+        let lines = "20 1 0:19 / /proc rw - proc proc rw\n21 20 0:5 /null /proc/kcore rw - devtmpfs udev rw\n\
+                     22 20 0:30 / /proc/sys/fs/binfmt_misc rw - binfmt_misc x rw\n23 1 0:20 / /sys rw - sysfs sysfs rw\n\
+                     24 23 0:31 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n25 24 0:32 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                     26 23 0:33 / /sys/firmware ro - tmpfs tmpfs ro\n27 1 0:34 / /process rw - tmpfs tmpfs rw";
+        let mounts: Vec<MountInfo> = lines.lines().filter_map(parse_mountinfo).collect();
+        assert_eq!(mounts.len(), 8);
+        assert_eq!(masking(&mounts, "/proc"), ["/proc/kcore"]);
+        assert_eq!(masking(&mounts, "/sys"), ["/sys/firmware"]);
+    }
     use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now, unshare};
     use crate::linux::fd::tests::Scratch;
     use crate::linux::mount::{move_mount, new_mount, set_propagation};

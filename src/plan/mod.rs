@@ -11,9 +11,11 @@ pub mod devices;
 pub mod devices_filter;
 pub mod exec;
 pub mod exec_process;
+pub mod expect;
 #[cfg(test)]
 mod golden;
 pub mod host;
+pub mod json;
 pub mod live_mounts;
 pub mod mounts;
 pub mod namespaces;
@@ -35,7 +37,7 @@ use crate::linux::types::Namespaces;
 pub use create::{create, hooks};
 pub use host::Host;
 pub use request::{CgroupManager, Id, Request, Rootless, Verb};
-pub use step::{IdMap, Join, Op, ParentOp, ParentStep, Step};
+pub use step::{IdMap, Identity, Join, Op, ParentOp, ParentStep, Step};
 
 /// Everything that making a container does, in order.
 #[derive(Clone, Debug, PartialEq)]

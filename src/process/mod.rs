@@ -20,6 +20,7 @@ pub mod forward;
 pub mod gate;
 pub mod idmap;
 pub mod init;
+pub mod inside;
 pub mod limits;
 pub mod spawn;
 pub mod sync;

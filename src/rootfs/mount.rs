@@ -317,9 +317,9 @@ fn not_whole(fstype: &str) -> String {
     let rule = format!(
         "a user namespace may mount {fstype} only where the outer one is seen whole, and with a {kind} namespace of its own"
     );
-    match crate::linux::proc::mounts_below(place).unwrap_or_default().as_slice() {
+    match crate::linux::proc::masked_below(place).unwrap_or_default().as_slice() {
         [] => rule,
-        [all @ ..] => {
+        all => {
             let shown: Vec<&str> = all.iter().take(5).map(String::as_str).collect();
             let more = if all.len() > shown.len() { ", …" } else { "" };
             format!("{rule}; here the outer one is masked by mounts on {}{more}", shown.join(", "))

@@ -176,7 +176,7 @@ fn a_user_without_delegation_goes_without_a_cgroup_unless_something_is_asked() {
     let mut spec = usual(&plain);
     let found = of(&plain, &spec);
     assert!(wrong(&found).contains(&(Degrades, "E-DELEGATION", "linux.cgroupsPath")), "{found:#?}");
-    let pids = crate::spec::types::Pids { limit: Some(10), ..Default::default() };
+    let pids = crate::spec::types::Pids { limit: Some(10) };
     spec.linux.as_mut().unwrap().resources = Some(crate::spec::types::Resources { pids: Some(pids), ..Default::default() });
     let found = of(&plain, &spec);
     assert!(wrong(&found).contains(&(Fails, "E-DELEGATION", "linux.cgroupsPath")), "{found:#?}");

@@ -295,7 +295,10 @@ impl<'a> Init<'a> {
         let rootfs = self.rootfs()?;
         match op {
             Op::Mount(mount) => rootfs.mount(mount),
-            Op::Node(node) => rootfs.node(node),
+            Op::Node(node) => rootfs.node(node).map_err(|error| match error.errno {
+                Some(Errno::EPERM | Errno::EINVAL) => error.or_cause(Code::DeviceNode),
+                _ => error,
+            }),
             Op::Link { path, target, only_existing } => rootfs.link(path, target, *only_existing),
             Op::Directory(path) => rootfs.directory(path),
             Op::Pivot => rootfs.pivot(),
@@ -401,7 +404,7 @@ impl<'a> Init<'a> {
     }
 
     fn become_user(&mut self, identity: &Identity) -> Result<()> {
-        identity::become_user(identity)?;
+        identity::become_user(identity).map_err(|error| error.or_cause(Code::Capabilities))?;
         self.die_with_runtime()?;
         self.identity = Some(identity.clone());
         match self.directory.take() {

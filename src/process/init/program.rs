@@ -14,7 +14,7 @@ use crate::linux::fd;
 use crate::linux::types::Errno;
 
 /// How much of a program's head is looked at for its interpreter.
-const HEAD: usize = 4096;
+pub const HEAD: usize = 4096;
 
 /// The path to execute for `name`: itself where it has a slash, else what PATH of `env` leads to. The error is the part of the message
 /// after `exec: "NAME": `.
@@ -121,7 +121,7 @@ fn missing(path: &str, interpreter: &str) -> Option<String> {
 }
 
 /// The interpreter that a `#!` line or an ELF header names.
-fn interpreter(head: &[u8]) -> Option<String> {
+pub fn interpreter(head: &[u8]) -> Option<String> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next()?;
         let word = line.trim_ascii().split(u8::is_ascii_whitespace).next().filter(|word| !word.is_empty())?;
@@ -167,6 +167,11 @@ fn machine_name(number: u16) -> String {
         _ => return format!("ELF machine number {number}"),
     };
     format!("{name}, ELF machine number {number}")
+}
+
+/// The machine that an ELF file is for, where that is not this one.
+pub fn foreign_machine(head: &[u8]) -> Option<String> {
+    machine(head).map(machine_name)
 }
 
 /// The machine number of an ELF file that is for another machine than this program's own.
