@@ -13,13 +13,11 @@ use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(state_under_any_umask).differs(&[("runc", "takes the caller's umask"), ("crun", "takes the caller's umask")]),
-    test!(users_state_under_any_umask).differs(&[("runc", "takes the caller's umask"), ("crun", "takes the caller's umask")]),
+    test!(state_under_any_umask).differs(&[("runc", "does this in another way"), ("crun", "does this in another way")]),
+    test!(users_state_under_any_umask).differs(&[("runc", "does this in another way"), ("crun", "does this in another way")]),
     test!(state_is_not_readable_from_inside),
-    test!(callers_umask_groups_and_signals_are_not_the_programs).differs(&[
-        ("runc", "resets only what Go resets"),
-        ("crun", "resets with sigaction(3), which cannot name signals 32 and 33"),
-    ]),
+    test!(callers_umask_groups_and_signals_are_not_the_programs)
+        .differs(&[("runc", "does this in another way"), ("crun", "does this in another way")]),
     test!(cve_2020_15257_abstract_sockets_of_the_host),
     test!(secrets_of_the_caller_are_not_seen),
 ];
