@@ -136,9 +136,12 @@ fn is_ours(layout: Layout) -> bool {
     layout.size() <= LARGEST && layout.align() <= STEP
 }
 
+// Never inlined: at each of the thousands of places that allocate, it would be a third of the program.
+//
 // SAFETY: a place is handed out to one owner at a time, as large as its class and aligned to STEP; what is too large or aligned further is
 // the system allocator's, always by the same test of the same layout.
 unsafe impl GlobalAlloc for Arena {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !is_ours(layout) {
             // SAFETY: the caller's promises are those that it asks for.
@@ -148,6 +151,7 @@ unsafe impl GlobalAlloc for Arena {
         self.with(|inner| self.take(inner, class, room)).0
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         if !is_ours(layout) {
             // SAFETY: it has come from there.
@@ -165,6 +169,7 @@ unsafe impl GlobalAlloc for Arena {
         });
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if !is_ours(layout) {
             // SAFETY: the caller's promises are those that it asks for.
@@ -179,6 +184,7 @@ unsafe impl GlobalAlloc for Arena {
         place
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller promises that this size, rounded up to the alignment, does not overflow.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
