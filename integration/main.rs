@@ -20,6 +20,7 @@ mod bad_input;
 mod callers;
 mod cgroup;
 mod check;
+mod checkpoint;
 mod codes;
 mod contract;
 mod cve;
@@ -86,6 +87,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "fields_kernel", tests: fields_kernel::TESTS },
     Group { name: "fields_table", tests: fields_table::TESTS },
     Group { name: "lsm", tests: lsm::TESTS },
+    Group { name: "checkpoint", tests: checkpoint::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "check", tests: check::TESTS },
     Group { name: "codes", tests: codes::TESTS },

@@ -25,6 +25,7 @@ extern crate self as berth;
 pub mod cgroup;
 pub mod cli;
 pub mod container;
+pub mod criu;
 pub mod error;
 #[cfg(test)]
 mod floors;

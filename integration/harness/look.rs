@@ -92,6 +92,18 @@ pub fn status(pid: i32, field: &str) -> Option<String> {
     Some(status_field(&text, field))
 }
 
+/// What criu(8) says: whether it agrees, and its words; None where it is not here.
+pub fn criu_says(words: &[&str]) -> Option<(bool, String)> {
+    let path = std::env::var_os("BERTH_TEST_CRIU").map_or("criu".into(), |dir| PathBuf::from(dir).join("criu"));
+    let output = std::process::Command::new(path).args(words).output().ok()?;
+    Some((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// Whether criu(8) is here and agrees.
+pub fn criu(words: &[&str]) -> bool {
+    criu_says(words).is_some_and(|(agrees, _)| agrees)
+}
+
 /// True while the process exists and is no zombie.
 pub fn alive(pid: i32) -> bool {
     status(pid, "State").is_some_and(|state| !state.starts_with(['Z', 'X']))

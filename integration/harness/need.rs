@@ -23,6 +23,8 @@ pub enum Need {
     File(&'static str),
     /// A kernel at least this new.
     Kernel(u32, u32),
+    /// criu(8), and a kernel that it can work with.
+    Criu,
 }
 
 impl Need {
@@ -56,6 +58,13 @@ impl Need {
                 unless(path.split(':').any(|dir| Path::new(dir).join(name).exists()), format!("no program {name} here"))
             }
             Need::File(path) => unless(Path::new(path).exists(), format!("no {path} here")),
+            Need::Criu => match look::criu_says(&["check"]) {
+                None => Some("no criu here: hack/criu fetches it, BERTH_TEST_CRIU names its folder".to_owned()),
+                Some((true, _)) => None,
+                Some((false, text)) => {
+                    Some(format!("CRIU cannot work here: {}", text.lines().last().unwrap_or("it does not say why")))
+                }
+            },
             Need::Kernel(major, minor) => {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
                 let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod check;
+pub mod checkpointing;
 pub mod explain;
 pub mod given;
 pub mod limits;

@@ -79,7 +79,7 @@ pub const GLOBAL: &[Flag] = &[
     switch("systemd-cgroup", None, "use systemd for cgroups; cgroupsPath is then slice:prefix:name"),
     value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled [default: cgroupfs]"),
     value("rootless", None, "BOOL", "pass over cgroup failures as an ordinary user must: true, false or auto [default: auto]"),
-    hidden(value("criu", None, "PATH", "accepted and ignored")),
+    value("criu", None, "PATH", "the program criu, for checkpoint and restore [default: that of the PATH]"),
 ];
 
 const BUNDLE: Flag = value("bundle", Some('b'), "DIR", "the bundle's directory [default: .]");
@@ -93,6 +93,21 @@ const PID_FILE: Flag = value("pid-file", None, "FILE", "write the process id to 
 const NO_PIVOT: Flag = switch("no-pivot", None, "do not use pivot_root(2), for a root filesystem on a ramdisk");
 const NO_NEW_KEYRING: Flag = switch("no-new-keyring", None, "do not make a session keyring for the container");
 const PRESERVE_FDS: Flag = value("preserve-fds", None, "N", "pass N more descriptors after the standard streams");
+
+const IMAGE_PATH: Flag = value("image-path", None, "DIR", "the directory of the image [default: ./checkpoint]");
+const WORK_PATH: Flag = value("work-path", None, "DIR", "where CRIU writes its logs [default: the image's directory]");
+const TCP_ESTABLISHED: Flag = switch("tcp-established", None, "allow open TCP connections");
+const EXT_UNIX_SK: Flag = switch("ext-unix-sk", None, "allow unix sockets that lead out of the container");
+const SHELL_JOB: Flag = switch("shell-job", None, "allow a terminal that the container shares with its caller");
+const FILE_LOCKS: Flag = switch("file-locks", None, "allow file locks");
+const LINK_REMAP: Flag = switch("link-remap", None, "allow files that have been deleted, by links to them in their directories");
+const AUTO_DEDUP: Flag = switch("auto-dedup", None, "drop from an image what a later one has anew");
+const CGROUPS_MODE: Flag =
+    value("manage-cgroups-mode", None, "MODE", "cgroups below the container's: soft, full, strict or ignore [default: soft]");
+const EMPTY_NS: Flag = repeated(value("empty-ns", None, "KIND", "a namespace that is restored without what was in it: network"));
+const TCP_CLOSE: Flag = switch("tcp-close", None, "close TCP connections instead of keeping them");
+const NETWORK_LOCK: Flag =
+    value("network-lock", None, "METHOD", "how packets are held back: iptables, nftables or skip [default: CRIU's]");
 
 /// Every command.
 pub const VERBS: &[Verb] = &[
@@ -251,6 +266,64 @@ pub const VERBS: &[Verb] = &[
         help: "list the processes of a container",
         positional: Positional::IdAndCommand("PS-OPTION"),
         flags: &[value("format", Some('f'), "FORMAT", "table or json [default: table]")],
+    },
+    Verb {
+        name: "checkpoint",
+        help: "dump a running container to an image, with CRIU",
+        positional: Positional::Id,
+        flags: &[
+            IMAGE_PATH,
+            WORK_PATH,
+            value("parent-path", None, "DIR", "the image that this one builds on, seen from --image-path"),
+            switch("pre-dump", None, "dump the memory only, and let the container run on"),
+            switch("leave-running", None, "let the container run on"),
+            TCP_ESTABLISHED,
+            TCP_CLOSE,
+            switch("tcp-skip-in-flight", None, "leave out connections that are being made"),
+            EXT_UNIX_SK,
+            SHELL_JOB,
+            FILE_LOCKS,
+            LINK_REMAP,
+            AUTO_DEDUP,
+            switch("lazy-pages", None, "serve the memory afterwards, to a restore that asks for it (--page-server says where)"),
+            value("status-fd", None, "FD", "where a zero byte is written when lazy pages can be asked for"),
+            value("page-server", None, "ADDRESS:PORT", "send the memory to this page server"),
+            CGROUPS_MODE,
+            EMPTY_NS,
+            NETWORK_LOCK,
+        ],
+    },
+    Verb {
+        name: "restore",
+        help: "bring a container back from an image, with CRIU",
+        positional: Positional::Id,
+        flags: &[
+            BUNDLE,
+            CONSOLE_SOCKET,
+            PIDFD_SOCKET,
+            PID_FILE,
+            NO_PIVOT,
+            hidden(PRESERVE_FDS),
+            IMAGE_PATH,
+            WORK_PATH,
+            value("parent-path", None, "DIR", "the image that this one builds on, seen from --image-path"),
+            switch("detach", Some('d'), "do not wait for the container to end"),
+            switch("keep", None, "do not delete the container when it has ended"),
+            switch("no-subreaper", None, "do not become the reaper of the container's orphans"),
+            TCP_ESTABLISHED,
+            TCP_CLOSE,
+            EXT_UNIX_SK,
+            SHELL_JOB,
+            FILE_LOCKS,
+            LINK_REMAP,
+            AUTO_DEDUP,
+            switch("lazy-pages", None, "fetch the memory when it is needed, from a criu lazy-pages daemon in --work-path"),
+            CGROUPS_MODE,
+            EMPTY_NS,
+            NETWORK_LOCK,
+            value("lsm-profile", None, "TYPE:NAME", "confine the processes by this profile or label instead of the dumped one"),
+            value("lsm-mount-context", None, "CONTEXT", "the SELinux context of mounts instead of the dumped one"),
+        ],
     },
     Verb { name: "features", help: "print what this program can do, as JSON", positional: Positional::None, flags: &[] },
     Verb {

@@ -8,10 +8,11 @@ use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{check, explain, limits, show};
+use super::{check, checkpointing, explain, limits, show};
 use crate::container::store::Store;
 use crate::container::{
-    bundle, check as survey, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps, start, update,
+    bundle, check as survey, checkpoint, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps,
+    restore, start, update,
 };
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
@@ -33,7 +34,7 @@ struct Context<'a> {
 }
 
 /// Commands that put a process into a container: those must not run from a file that it could write to.
-const ENTERING: [&str; 3] = ["create", "run", "exec"];
+const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
 
 /// Carries out a command and returns its exit status. `argv` is the whole command line.
 pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log) -> Result<u8> {
@@ -59,6 +60,12 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
             print(&show::state(&list::state(&context.store()?, &id)?)).map(|()| DONE)
         }
         "exec" => exec_in(&context),
+        "checkpoint" => {
+            let id = context.id()?;
+            let asked = checkpointing::checkpoint(context.args, &invocation.global)?;
+            checkpoint::checkpoint(&context.store()?, &id, &asked, environment("PATH").as_deref()).map(|()| DONE)
+        }
+        "restore" => bring_back(&context, &invocation.global),
         "update" => change_limits(&context),
         "events" => show_events(&context),
         "mounts" => change_mounts(&context),
@@ -123,6 +130,19 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     let debug = |text: &str| context.log.say(Level::Debug, text);
     let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
     create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning), debug)
+}
+
+fn bring_back(context: &Context, global: &Given) -> Result<u8> {
+    let request = request::make(Verb::Run, context.id()?, context.args, &context.global, context.caller, &environment)?;
+    let bundle = bundle::read(&request.bundle)?;
+    let wanted = checkpointing::restore(context.args, global, &bundle.spec.annotations)?;
+    let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
+    let plan = bundle::plan(&bundle, &request, &host)?;
+    context.warn(&plan.warnings);
+    let path = environment("PATH");
+    restore::restore(&request, &wanted, &host, (&bundle, &plan), path.as_deref(), &|warning| {
+        context.log.say(Level::Warning, warning)
+    })
 }
 
 fn exec_in(context: &Context) -> Result<u8> {

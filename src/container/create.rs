@@ -44,15 +44,14 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     let signals = if foreground { Some(Signals::take()?) } else { None };
     let store = Store::create(&request.root)?;
     // What the journal says of its maker, before there is anything to take back.
-    let boot = proc::boot_id().told(|| "cannot read the boot id".to_string())?.to_string();
-    let own = start_time(pid::getpid())?;
+    let maker = maker()?;
     let entry = store.take(&request.id)?;
     // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
     if let Err(error) = cgroup::check(&plan.cgroup) {
         store.remove(&entry)?;
         return Err(error.at("linux.cgroupsPath"));
     }
-    let mut making = Making::new(request, host, bundle, plan, entry, warn, (own, boot));
+    let mut making = Making::new(request, host, bundle, plan, entry, warn, maker);
     making.signals = signals.as_ref();
     making.context.timed = debug.is_some();
     let total = plan.parent.len() as u32;
@@ -157,31 +156,9 @@ impl<'a> Making<'a> {
         plan: &'a Plan,
         entry: Entry,
         warn: Warn<'a>,
-        (own, boot_id): (u64, String),
+        maker: Maker,
     ) -> Making<'a> {
-        let state = State {
-            version: VERSION,
-            id: request.id.to_string(),
-            oci_version: bundle.spec.oci_version.clone(),
-            creating: true,
-            creator_pid: pid::getpid(),
-            creator_start: own,
-            boot_id,
-            created: time::now().rfc3339(),
-            bundle: request.bundle.clone(),
-            rootfs: bundle.rootfs.clone(),
-            owner: host.euid,
-            annotations: bundle.spec.annotations.clone(),
-            cgroup: plan.cgroup.saved.clone(),
-            rootless: !host.privileged(),
-            own_pid_namespace: plan.spawn.create.contains(Namespaces::PID),
-            namespaces: plan.namespaces.bits(),
-            deny_setgroups: plan.spawn.deny_setgroups,
-            poststart: !plan.hooks.poststart.is_empty(),
-            poststop: !plan.hooks.poststop.is_empty(),
-            notify_socket: request.notify_socket.clone(),
-            ..State::default()
-        };
+        let state = first_state(request, host, bundle, plan, maker);
         let poststop = plan.hooks.poststop.clone();
         let context = InitContext::default();
         let (network, devices) = (None, Vec::new());
@@ -444,6 +421,47 @@ fn point_at_option(error: Error, bundle: &Bundle) -> Error {
     }
 }
 
+/// Who makes a container, as the journal says it.
+pub(super) struct Maker {
+    /// When this process started.
+    start: u64,
+    /// In which boot.
+    boot_id: String,
+}
+
+/// This process.
+pub(super) fn maker() -> Result<Maker> {
+    let boot_id = proc::boot_id().told(|| "cannot read the boot id".to_string())?.to_string();
+    Ok(Maker { start: start_time(pid::getpid())?, boot_id })
+}
+
+/// What is known of a container before anything of it is made.
+pub(super) fn first_state(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, maker: Maker) -> State {
+    State {
+        version: VERSION,
+        id: request.id.to_string(),
+        oci_version: bundle.spec.oci_version.clone(),
+        creating: true,
+        creator_pid: pid::getpid(),
+        creator_start: maker.start,
+        boot_id: maker.boot_id,
+        created: time::now().rfc3339(),
+        bundle: request.bundle.clone(),
+        rootfs: bundle.rootfs.clone(),
+        owner: host.euid,
+        annotations: bundle.spec.annotations.clone(),
+        cgroup: plan.cgroup.saved.clone(),
+        rootless: !host.privileged(),
+        own_pid_namespace: plan.spawn.create.contains(Namespaces::PID),
+        namespaces: plan.namespaces.bits(),
+        deny_setgroups: plan.spawn.deny_setgroups,
+        poststart: !plan.hooks.poststart.is_empty(),
+        poststop: !plan.hooks.poststop.is_empty(),
+        notify_socket: request.notify_socket.clone(),
+        ..State::default()
+    }
+}
+
 pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {
     socket::connect(socket::Kind::Stream, path)
         .told(|| format!("cannot connect to the {what} {path}"))
@@ -459,7 +477,7 @@ pub(super) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
 }
 
 /// When a process started, in clock ticks since boot.
-fn start_time(pid: i32) -> Result<u64> {
+pub(super) fn start_time(pid: i32) -> Result<u64> {
     let told = || format!("cannot read the start time of process {pid}");
     match proc::pid_stat(pid).told(told)? {
         Some(stat) if !stat.ended() => Ok(stat.start_time),

@@ -37,6 +37,11 @@ pub fn features() -> Features {
             ("io.github.berth.commit".to_string(), option_env!("BERTH_COMMIT").unwrap_or("unknown").to_string()),
         ]
         .into(),
-        unsafe_annotations: owned(vec!["org.systemd.property.", "run.oci.delegate-cgroup", seccomp_profile::RECEIVER]),
+        unsafe_annotations: owned(vec![
+            "org.systemd.property.",
+            "run.oci.delegate-cgroup",
+            "org.criu.config",
+            seccomp_profile::RECEIVER,
+        ]),
     })
 }

@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod check;
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod diff;
@@ -19,6 +20,7 @@ pub mod notify;
 pub mod pause;
 pub mod plug;
 pub mod ps;
+pub mod restore;
 pub mod runc_fields;
 pub mod start;
 pub mod state;

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod checkpoint;
 pub mod create;
+pub mod criu;
 pub mod devices;
 pub mod devices_filter;
 pub mod exec;

@@ -156,7 +156,7 @@ fn become_program(
 }
 
 /// Our own environment, as it was given to us.
-fn own_environment() -> Vec<CString> {
+pub fn own_environment() -> Vec<CString> {
     use std::os::unix::ffi::OsStringExt;
     let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         let mut bytes = name.into_vec();

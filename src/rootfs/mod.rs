@@ -185,6 +185,12 @@ impl RootFs {
     }
 }
 
+/// Makes the place of a mount that others will make, where there is none: a directory or an empty file.
+pub fn make_place(root: &Root, path: &str, directory: bool) -> Result<()> {
+    let make = if directory { target::Make::Directory } else { target::Make::File };
+    target::open_or_make(root, path, make, true).map(drop).told(|| format!("cannot make the place of the mount at \"{path}\""))
+}
+
 /// While it lives, what is made gets exactly the mode that is asked for.
 struct ExactModes(Mode);
 

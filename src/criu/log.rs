@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What CRIU's log says of a failure: its answer is a number, the reasons are in the log. Called by the rest of this folder.
+
+use std::os::fd::OwnedFd;
+
+use super::message::{self, Response};
+use crate::error::{Error, Kind};
+use crate::linux::call::errno_text;
+use crate::linux::fd::{self, OFlag};
+use crate::linux::types::Errno;
+use crate::plan::criu::Options;
+
+/// How much of the end of the log is read.
+const TAIL: u64 = 256 << 10;
+/// How many lines are told, and how long one may be.
+const LINES: usize = 5;
+const LINE_MAX: usize = 240;
+/// An error that CRIU goes on after, where root may not raise limits.
+const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
+
+/// The error of a dump or restore that failed; engines show the first line and look for the name of the log.
+pub(super) fn explain(
+    response: Option<&Response>,
+    kind: message::Kind,
+    options: &Options,
+    (work, path): (&OwnedFd, &str),
+) -> Error {
+    let task = match kind {
+        message::Kind::Restore => "RESTORE",
+        message::Kind::PreDump => "PRE_DUMP",
+        _ => "DUMP",
+    };
+    let errno = response.map_or(0, |response| response.errno);
+    let mut text = format!("criu failed: type {task} errno {errno}");
+    if errno > 0 {
+        text.push_str(&format!(" ({})", errno_text(Errno::from_raw(errno))));
+    }
+    let mut lines = read_tail(work, &options.log_file).map(|log| errors(&log)).unwrap_or_default();
+    if lines.is_empty() {
+        // CRIU's own choice is the first error, which often is none.
+        lines.extend(response.map(|response| response.message.trim().replace('\n', "; ")).filter(|said| !said.is_empty()));
+    }
+    if !lines.is_empty() {
+        text.push_str(&format!(": {}", lines.join("; ")));
+    }
+    let error = Error::new(Kind::Peer, format!("{text} (log file: {path}/{})", options.log_file));
+    match advice(&lines) {
+        Some(advice) => error.hint(advice),
+        None => error,
+    }
+}
+
+/// A log of our own request, but in a directory that the caller named: a regular file, or none.
+fn read_tail(work: &OwnedFd, name: &str) -> Option<String> {
+    let file = fd::openat(work, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK, 0).ok()?;
+    fd::require_regular(&file).ok()?;
+    let size = fd::stat(&file).ok()?.size;
+    let start = i64::try_from(size.saturating_sub(TAIL)).ok()?;
+    nix::unistd::lseek(&file, start, nix::unistd::Whence::SeekSet).ok()?;
+    // CRIU has ended: nobody writes any more.
+    let bytes = fd::read_bounded(&file, 2 * TAIL as usize).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last error lines, without their times. Once is enough for a line.
+fn errors(log: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in log.lines() {
+        let Some(at) = line.find("Error (") else { continue };
+        let short: String = line[at..].trim().chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
+        if !found.contains(&short) && !short.contains(HARMLESS) {
+            found.push(short);
+        }
+    }
+    let first = found.len().saturating_sub(LINES);
+    found.split_off(first)
+}
+
+/// What to do about the failures that users meet most.
+fn advice(lines: &[String]) -> Option<&'static str> {
+    let rules = [
+        ("Connected TCP socket", "--tcp-established keeps TCP connections"),
+        ("Some file locks are hold", "--file-locks keeps file locks"),
+        ("file locks", "--file-locks keeps file locks"),
+        ("iptables-restore", "CRIU uses iptables to hold packets back: install it, or choose --network-lock nftables or skip"),
+        ("External socket is used", "--ext-unix-sk keeps unix sockets that lead out of the container"),
+        ("path=/dev/pts/", "--shell-job keeps the terminal that the container shares with its caller"),
+        ("dangling", "--shell-job keeps the terminal that the container shares with its caller"),
+        ("Found dev", "--shell-job keeps the terminal that the container shares with its caller"),
+    ];
+    rules.into_iter().find(|(part, _)| lines.iter().any(|line| line.contains(part))).map(|(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_errors_are_told() {
+        let log = "(00.1) Error (a.c:1): first\n(00.2) fine\n(00.2) Error (a.c:1): first\n";
+        assert_eq!(errors(log), ["Error (a.c:1): first"]);
+        let many: String = (0..20).map(|n| format!("(00.{n}) Error (b.c:{n}): {}\n", "x".repeat(1000))).collect();
+        let told = errors(&many);
+        assert_eq!(told.len(), LINES);
+        assert!(told[LINES - 1].starts_with("Error (b.c:19)") && told.iter().all(|line| line.len() <= LINE_MAX));
+    }
+
+    #[test]
+    fn the_text_names_the_log_and_what_to_do() {
+        let dir = std::env::temp_dir().join(format!("berth-criu-log-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("dump.log"), "(00.01) Error (criu/sk-inet.c:188): inet: Connected TCP socket, consider using\n")
+            .unwrap();
+        let options = Options { log_file: "dump.log".into(), ..Options::default() };
+        let work = fd::open_dir(&dir).unwrap();
+        let text = explain(Some(&Response::default()), message::Kind::Dump, &options, (&work, "/w")).to_string();
+        assert_eq!(
+            text,
+            "criu failed: type DUMP errno 0: Error (criu/sk-inet.c:188): inet: Connected TCP socket, consider using \
+             (log file: /w/dump.log); hint: --tcp-established keeps TCP connections"
+        );
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
