@@ -128,7 +128,7 @@ fn hint(write: &CgroupWrite, errno: Errno) -> Option<String> {
             "the device must be one whose I/O scheduler goes by weight: see /sys/block/NAME/queue/scheduler".to_string()
         }
         Errno::EINVAL if name("cpu.rt_") => "the cgroups above need real-time time of their own first".to_string(),
-        Errno::EINVAL if name("rdma.") => "no RDMA device has that name".to_string(),
+        Errno::EINVAL | Errno::ENODEV if name("rdma.") => "no RDMA device has that name".to_string(),
         Errno::ENODEV if name("io.") || name("blkio.") => "there is no such block device, or it is a partition".to_string(),
         Errno::EBUSY if name("memory.") => "the container uses more than that".to_string(),
         Errno::EBUSY if name("cpuset.") => "the container's tasks need what would be taken away".to_string(),
