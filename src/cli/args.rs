@@ -228,7 +228,8 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
         .bin_name(&name)
         .about(verb.help)
         .override_usage(usage)
-        .args(verb.flags.iter().map(switch_or_value));
+        // Completions would offer what is only taken so that callers of other runtimes need not change.
+        .args(verb.flags.iter().filter(|flag| !flag.hidden).map(switch_or_value));
     let container = "the container's name, unique on this host";
     match verb.positional {
         Positional::None => command,
@@ -259,7 +260,7 @@ pub fn overview(program: &str) -> Command {
         .bin_name(program)
         .about("A low-level container runtime for Linux: runs bundles of the Open Container Initiative.")
         .override_usage(format!("{program} [OPTIONS] COMMAND ..."))
-        .args(GLOBAL.iter().map(switch_or_value))
+        .args(GLOBAL.iter().filter(|flag| !flag.hidden).map(switch_or_value))
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::SetTrue).help("print the version"))
         .subcommands(VERBS.iter().map(|verb| described(program, verb)))
 }
