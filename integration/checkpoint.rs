@@ -383,7 +383,7 @@ fn tcp_connection_inside() {
     drop(container);
     let container = restore(&bundle, &image("one"), &flags);
     counts_on(&container);
-    let connections = inside(&container, "grep -c ' 01 ' /proc/net/tcp");
+    let connections = inside(&container, "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 01 '");
     assert_eq!(connections.trim(), "2", "the connection's two ends are established");
 }
 
