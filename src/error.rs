@@ -312,7 +312,7 @@ mod tests {
         let error = Error::new(Kind::Config, "the name \"a\nlevel=error \u{202e}\x1b[0m\" is é").at("x[\"\n\"]");
         assert_eq!(error.to_string(), "the name \"a\\nlevel=error \\u{202e}\\u{1b}[0m\" is é (x[\"\\n\"])");
         let long = Error::new(Kind::Config, format!("the path {}/end is too long", "é".repeat(10_000_000))).to_string();
-        assert!(long.len() < 400 && long.starts_with("the path é") && long.ends_with("/end is too long"), "{long}");
+        assert!(long.chars().count() < 400 && long.starts_with("the path é") && long.ends_with("/end is too long"), "{long}");
         let many = Error::new(Kind::Config, "is wrong; ".repeat(10_000)).to_string();
         assert!(many.len() < 2 * LONGEST && many.ends_with('…'));
         assert_eq!(Error::new(Kind::Usage, "no command\n\nusage: x").to_string(), "no command\n\nusage: x");

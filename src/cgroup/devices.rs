@@ -19,7 +19,7 @@ impl Cgroup {
     /// a warning.
     pub fn filter_devices(&self, filter: &DeviceFilter) -> Result<Option<String>> {
         let Some(dir) = &self.v2 else { return Ok(None) };
-        match attach(dir, filter, self.fresh) {
+        match attach(dir, filter, self.fresh.replace(false)) {
             // A user who may not load the program can make no device node, and opens those of the host with no more right than outside.
             Err(error) if filter.optional && matches!(error.errno, Errno::EPERM | Errno::EACCES) => Ok(None),
             done => {

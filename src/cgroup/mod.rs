@@ -45,7 +45,7 @@ pub struct Cgroup {
     /// As many as saved, in that order.
     v1: Vec<Option<Dir>>,
     /// The cgroup2 directory has just been made, so that nothing is attached to it yet.
-    fresh: bool,
+    fresh: std::cell::Cell<bool>,
 }
 
 /// Refuses a plan whose cgroup is in use already. To be called before the plan is saved: what is saved gets killed and removed when
@@ -74,7 +74,7 @@ impl Cgroup {
     /// no cgroup, and why that is passed over.
     pub fn create(plan: &CgroupPlan) -> Result<(Cgroup, Option<String>)> {
         let mut undo = Undo::default();
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false.into() };
         let error = match cgroup.make(plan, &mut undo) {
             Ok(()) => return Ok((cgroup, None)),
             Err(error) => error,
@@ -95,7 +95,7 @@ impl Cgroup {
     fn make(&mut self, plan: &CgroupPlan, undo: &mut Undo) -> Result<()> {
         if let Some(saved) = &plan.saved.v2 {
             let (dir, made) = v2::make(saved, &plan.required, &plan.wanted, undo)?;
-            self.fresh = made;
+            self.fresh = made.into();
             self.hand_over(&dir, plan, None, undo)?;
             self.v2 = Some(dir);
         }
@@ -112,7 +112,7 @@ impl Cgroup {
             return Err(Error::new(Kind::Unsupported, "this plan has no unit of systemd"));
         };
         systemd::start(unit, properties, pid)?;
-        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false };
+        let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false.into() };
         cgroup.adopt(plan, pid).inspect_err(|_| {
             // The first error is what matters; what stays is found by the saved name of the unit.
             let _ = systemd::stop(unit);
@@ -156,12 +156,12 @@ impl Cgroup {
     pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
         let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
         let v1 = saved.v1.iter().map(|saved| path::open_saved(saved, Tree::V1)).collect::<Result<Vec<Option<Dir>>>>()?;
-        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1, fresh: false })
+        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1, fresh: false.into() })
     }
 
     /// No cgroup: the process stays where its maker is.
     pub fn none() -> Cgroup {
-        Cgroup { saved: SavedCgroup::default(), v2: None, inner: None, v1: Vec::new(), fresh: false }
+        Cgroup { saved: SavedCgroup::default(), v2: None, inner: None, v1: Vec::new(), fresh: false.into() }
     }
 
     /// What to save of it, so that [`Cgroup::reopen`] finds it.
