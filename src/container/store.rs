@@ -126,7 +126,10 @@ impl Store {
         // What every container has, the journal last; then what else there may be.
         for name in ["config.json", "state.json"] {
             match fd::unlinkat(&entry.dir, name) {
-                Err(error) if error.errno != Errno::ENOENT => return Err(Error::from(error).doing(told())),
+                // A directory in its place has been put there by others, and is removed with what else there may be.
+                Err(error) if !matches!(error.errno, Errno::ENOENT | Errno::EISDIR) => {
+                    return Err(Error::from(error).doing(told()));
+                }
                 _ => {}
             }
         }

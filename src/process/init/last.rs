@@ -82,6 +82,8 @@ impl Init<'_> {
                 root.mkdir_all(path, 0o755)
                     .told(|| format!("cannot make the working directory {path}"))
                     .map_err(|error| error.cause(Code::WorkingDirectory))?;
+                // Else /proc/self/fd/N would be there after all: this very descriptor.
+                drop(root);
                 change_directory(path)
             }
             other => other,
