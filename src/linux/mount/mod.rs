@@ -224,10 +224,18 @@ pub fn fchdir(dir: impl AsFd) -> Result<()> {
     nix::unistd::fchdir(dir.as_fd()).call(|| format!("fchdir({})", call::fd(dir.as_fd())))
 }
 
-/// chdir(2)
+/// chdir(2), of a path of the host.
 pub fn chdir(path: impl AsRef<OsStr>) -> Result<()> {
     let path = path.as_ref();
     nix::unistd::chdir(path).call(|| format!("chdir({})", text(path)))
+}
+
+/// As chdir(2), but never through a link that the kernel makes up (/proc/self/fd/7, /proc/1/root): those lead to whatever somebody holds
+/// open (CVE-2024-21626), and answer ELOOP here.
+pub fn chdir_inside(path: &str) -> Result<()> {
+    let flags = super::fd::OFlag::O_PATH | super::fd::OFlag::O_DIRECTORY;
+    let dir = super::fd::openat2(nix::fcntl::AT_FDCWD, path, flags, 0, super::fd::ResolveFlag::RESOLVE_NO_MAGICLINKS)?;
+    fchdir(&dir)
 }
 
 /// getcwd(2), the kernel's own word: ENOENT where the working directory is not below this process's root (the kernel then says

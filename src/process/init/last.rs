@@ -56,7 +56,7 @@ pub(in crate::process) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) ->
 
 /// Changes into a directory of the container, and proves that it is one.
 pub(super) fn change_directory(path: &str) -> Result<()> {
-    mount::chdir(path)
+    mount::chdir_inside(path)
         .told(|| format!("cannot change into the working directory {path}"))
         .map_err(|error| error.cause(Code::WorkingDirectory))?;
     // A link like /proc/self/fd/7 may have led to a directory of the host (CVE-2024-21626): the kernel knows.
