@@ -46,13 +46,14 @@ fn cve_2023_25809_hosts_tree_is_never_writable() {
 /// A v1 hierarchy would have a release_agent, which the kernel runs as root on the host. Only cgroup2 is shown, whatever is asked for.
 fn cve_2022_0492_no_release_agent_to_write() {
     for namespace in [true, false] {
-        let mut bundle = Bundle::sh("find /sys/fs/cgroup -name release_agent; cat /proc/self/mountinfo");
+        let mut bundle = Bundle::sh("find /sys/fs/cgroup -name release_agent | wc -l; cat /proc/self/mountinfo");
         if !namespace {
             bundle.namespace("cgroup", Some(""));
         }
         bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "memory"]);
         let output = attempt(&bundle);
-        assert!(!output.stdout.contains("release_agent"), "{output:?}");
+        // A cgroup2 that knows no option "memory" may refuse the whole mount.
+        assert!(output.stdout.lines().next().is_none_or(|found| found == "0"), "{output:?}");
         assert!(!parse_mounts(&output.stdout).iter().any(|mount| mount.kind == "cgroup"), "{output:?}");
     }
 }
