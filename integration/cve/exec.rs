@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
 /// container's: an executable that is no busybox, a descriptor that leads to a directory or a file of the host.
 const SPY: &str = r#"
 own=$(stat -c %d:%i /)
+passwd=$(stat -c %d:%i /etc/passwd)
 exec 2>/dev/null
 echo ready
 while [ ! -e /stop ]; do
@@ -38,6 +39,8 @@ while [ ! -e /stop ]; do
             case $to in
                 pipe:*|socket:*|/dev/null|/dev/pts/*|/dev/console|/proc/*|anon_inode:*) ;;
                 /bin/*|/stop|/dev/*) ;;
+                # The image's own file, which the home directory is looked up in; it is looked at as well.
+                /etc/passwd) at=$(stat -Lc %d:%i $fd) || continue; [ "$at" = "$passwd" ] || echo "saw fd $to of another root";;
                 # The container's own root; what it is a directory of is looked at, not its name.
                 /) at=$(stat -c %d:%i $fd/.) || continue; [ "$at" = "$own" ] || echo "saw fd / of another root";;
                 *) echo "saw fd $to";;
