@@ -70,6 +70,12 @@ need_capability() {
     [ $((0x$mask >> $2 & 1)) = 1 ] || skip "root lacks $1 here"
 }
 
+# need_criu: skips the check where there is no CRIU, or none that this kernel lets work.
+need_criu() {
+    command -v criu >/dev/null || skip "no criu: hack/criu could not fetch it"
+    criu check >/run/criu-check 2>&1 || skip "CRIU cannot work here: $(tail -n 1 /run/criu-check)"
+}
+
 # daemon NAME COMMAND…: starts it in the background in a session of its own, its log kept; daemon_pid tells its pid.
 daemon() {
     local name=$1

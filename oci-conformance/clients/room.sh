@@ -55,6 +55,7 @@ enter() {
         exit 0
     fi
     once clients/root "${packages[*]} $(declare -f make_root | cksum)" make_root || die "cannot make the root folder of the room" 125
+    "$REPO/hack/criu" >/dev/null || say "without criu: what needs it is skipped"
     once clients/image "$(cksum "$REPO/hack/bundle" "$CLIENTS"/{image,room.sh})" make_images || die "cannot make the images" 125
 
     [ "$room" != both ] || in_both "$runtime" "$driver" "$@"
