@@ -41,6 +41,8 @@ pub const TESTS: &[Test] = &[
     test!(log_file_as_json),
     test!(log_file_as_text),
     test!(log_file_is_appended_to),
+    test!(log_that_cannot_be_written_is_told)
+        .differs(&[("runc", "fails before it does anything"), ("crun", "fails before it does anything")]),
     test!(success_is_silent),
     test!(root_that_cannot_be_written),
 ];
@@ -401,6 +403,19 @@ fn log_file_is_appended_to() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("what was there\n{"), "{text:?}");
     assert_eq!(text.matches("\"msg\"").count(), 2, "{text:?}");
+}
+
+/// It changes nothing else: the failure is told as ever, and success is success.
+fn log_that_cannot_be_written_is_told() {
+    let log = ["--log", "/no/such/folder/log", "--log-format", "json"];
+    let output = failing(&log);
+    assert_eq!(output.code(), 1);
+    assert!(output.stderr.lines().next().unwrap().contains("not-there"), "{output:?}");
+    let last = output.stderr.lines().last().unwrap();
+    assert!(last.contains("/no/such/folder/log") && last.contains("No such file"), "{output:?}");
+    let container = Bundle::args(&["/bin/sleep", "1000"]).run_detached();
+    let output = container.call(&[&log[..], &["state"]].concat()).output();
+    assert_eq!((output.code(), output.stderr.as_str()), (0, ""));
 }
 
 fn success_is_silent() {

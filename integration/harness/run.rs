@@ -155,6 +155,9 @@ struct Counts {
     skipped: usize,
 }
 
+/// So many failures may be a loaded machine's; more are not, and get no second try.
+const SECOND_TRIES: usize = 3;
+
 /// Runs the tests, `jobs` at a time; true when none failed.
 fn run_all(tests: Vec<(String, Test)>, jobs: usize) -> bool {
     let runtime = call::runtime();
@@ -167,27 +170,53 @@ fn run_all(tests: Vec<(String, Test)>, jobs: usize) -> bool {
     let place = Place::make();
     let queue = Mutex::new(tests.into_iter());
     let counts = Mutex::new(Counts::default());
+    let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 loop {
                     let Some((name, test)) = queue.lock().unwrap().next() else { break };
-                    let (line, count): (String, fn(&mut Counts)) = run_one(&name, &test, peer.as_deref(), &place.dir);
+                    let (line, count) = run_one(&name, &test, peer.as_deref(), &place.dir);
                     let mut counts = counts.lock().unwrap();
                     print!("{line}");
                     count(&mut counts);
+                    if line.starts_with("FAIL ") {
+                        failures.lock().unwrap().push((name, test, line));
+                    }
                 }
             });
         }
     });
+    let mut counts = counts.into_inner().unwrap();
+    let failures = failures.into_inner().unwrap();
+    if failures.len() <= SECOND_TRIES {
+        failures.iter().for_each(|(name, test, line)| try_again(name, test, line, &place.dir, &mut counts));
+    }
     drop(place);
-    let Counts { passed, failed, skipped } = counts.into_inner().unwrap();
+    let Counts { passed, failed, skipped } = counts;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     failed == 0
 }
 
-/// Runs one test; returns what to print and how to count it.
-fn run_one(name: &str, test: &Test, peer: Option<&str>, place: &Path) -> (String, fn(&mut Counts)) {
+/// A test that fails beside others and passes alone counts as passed, and is told of: on a loaded machine every deadline may be missed
+/// once, but a test of which one reads here again and again has to be mended.
+fn try_again(name: &str, test: &Test, failure: &str, place: &Path, counts: &mut Counts) {
+    let (line, _) = run_one(name, test, None, place);
+    if line.starts_with("ok ") {
+        let first = failure.lines().next().unwrap_or_default().trim_start_matches("FAIL ");
+        println!("unsteady {first}; passed alone");
+        counts.failed -= 1;
+        counts.passed += 1;
+    } else {
+        print!("{}", line.replacen("FAIL ", "again: ", 1));
+    }
+}
+
+/// What to print of a test, and how to count it.
+type Outcome = (String, fn(&mut Counts));
+
+/// Runs one test.
+fn run_one(name: &str, test: &Test, peer: Option<&str>, place: &Path) -> Outcome {
     let skipped: fn(&mut Counts) = |counts| counts.skipped += 1;
     if peer == Some("crun") && need::hybrid() {
         return (format!("skip {name}: crun differs: refuses hosts whose cgroup2 has controllers beside cgroup v1\n"), skipped);

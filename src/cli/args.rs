@@ -46,13 +46,8 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
         if let Some(verb) = after.get(1).and_then(|name| verb(name)) {
             return Ok(Parsed::Print(described(program, verb).render_help().to_string()));
         }
-        let text = overview(program).render_help().to_string();
-        let explicit = asks_help || !after.is_empty();
-        return if explicit {
-            Ok(Parsed::Print(text))
-        } else {
-            Err(Error::new(Kind::Usage, format!("no command given\n\n{text}")))
-        };
+        // No command at all as well, and with success: runc does so.
+        return Ok(Parsed::Print(overview(program).render_help().to_string()));
     };
     let global = match Given::read(&global_words[1..], GLOBAL, &Positional::None) {
         Some(given) => given,
@@ -290,7 +285,11 @@ fn usage(error: clap::Error, program: &str) -> Error {
         ErrorKind::UnknownArgument => format!("unexpected argument \"{flag}\""),
         _ => error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string(),
     };
-    Error::new(Kind::Usage, what).hint(format!("see `{program} --help`"))
+    let near = match error.get(ContextKind::SuggestedArg) {
+        Some(near) => format!("did you mean {near}? see `{program} --help`"),
+        None => format!("see `{program} --help`"),
+    };
+    Error::new(Kind::Usage, what).hint(near)
 }
 
 /// How many letters differ, for suggestions (Levenshtein).
@@ -357,9 +356,9 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         assert!(fails("creat x").contains("unknown command \"creat\"; hint: did you mean create?"));
-        assert!(fails("create --bundel /b x").contains("flag provided but not defined: -bundel"));
+        assert!(fails("create --bundel /b x").contains("flag provided but not defined: -bundel; hint: did you mean --bundle?"));
         assert!(fails("create x --bundle").contains("flag needs an argument: -bundle"));
-        assert!(fails("--rot /x create y").contains("not defined: -rot"));
+        assert!(fails("--rot /x create y").contains("not defined: -rot; hint: did you mean --root?"));
         assert!(fails("delete --force=yes x").contains("yes"));
         assert!(fails("run -nothing x").contains("not defined: -nothing"), "no cluster of short flags");
         assert!(fails("state x y").contains("unexpected argument \"y\""));

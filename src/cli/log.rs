@@ -4,6 +4,7 @@
 //! Engines read the log: on failure it gets exactly one JSON object with `level`, `msg` and `time`, in one write(2) to a file opened for
 //! appending, and nothing below an error unless it was asked for. Writing the log never fails the operation.
 
+use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -91,7 +92,8 @@ impl Log {
     /// Says something that is no failure, where this much is wanted.
     pub fn say(&self, level: Level, text: &str) {
         if level <= self.level {
-            self.write(level, text, None);
+            // A word that is no failure may be lost with its log.
+            let _ = self.write(level, text, None);
         }
     }
 
@@ -101,11 +103,13 @@ impl Log {
         // As runc has it: a person at a terminal reads plain words, and so does whoever has given us a log besides; what is piped into
         // somebody else's log is a record of one line.
         let record = self.target != Target::Stderr || self.json || !std::io::stderr().is_terminal();
-        if record {
-            self.write(Level::Error, &text, Some(error));
-        }
+        let written = if record { self.write(Level::Error, &text, Some(error)) } else { Ok(()) };
         if self.target != Target::Stderr || !record {
             let _ = writeln!(std::io::stderr(), "{text}");
+            // Whoever looks for the log in vain must learn why; to lose it is not the container's fault, and changes nothing else.
+            if let Err(why) = written {
+                let _ = writeln!(std::io::stderr(), "this is not in the log {}: {} (--log)", self.target, why);
+            }
         }
     }
 
@@ -126,26 +130,34 @@ impl Log {
 
     /// One write(2), or one datagram; a full disk, a closed pipe or a log service that is down is not the container's fault.
     #[allow(clippy::disallowed_types, reason = "the caller's log: his path, his umask, opened for appending alone")]
-    fn write(&self, level: Level, text: &str, error: Option<&Error>) {
+    fn write(&self, level: Level, text: &str, error: Option<&Error>) -> std::io::Result<()> {
         match &self.target {
-            Target::Stderr => {
-                let _ = std::io::stderr().write_all(self.record(level, text, error).as_bytes());
-            }
+            Target::Stderr => std::io::stderr().write_all(self.record(level, text, error).as_bytes()),
             Target::File(path) => {
                 // A FIFO without a reader must not hold the command up.
                 let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-                let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path);
-                if let Ok(mut file) = file {
-                    let _ = file.write_all(self.record(level, text, error).as_bytes());
-                }
+                let mut file =
+                    std::fs::OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(flags).open(path)?;
+                file.write_all(self.record(level, text, error).as_bytes())
             }
-            Target::Journal(name) => {
-                let _ = socket::send_datagram("/run/systemd/journal/socket", &journal_entry(level, name, text));
-            }
+            Target::Journal(name) => socket::send_datagram("/run/systemd/journal/socket", &journal_entry(level, name, text))
+                .map_err(|error| error.errno.into()),
             Target::Syslog(name) => {
                 // Facility 3: system daemons.
-                let _ = socket::send_datagram("/dev/log", format!("<{}>{name}: {text}", 3 << 3 | level.priority()).as_bytes());
+                let entry = format!("<{}>{name}: {text}", 3 << 3 | level.priority());
+                socket::send_datagram("/dev/log", entry.as_bytes()).map_err(|error| error.errno.into())
             }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Stderr => f.write_str("on stderr"),
+            Target::File(path) => write!(f, "{path:?}"),
+            Target::Journal(name) => write!(f, "journald:{name}"),
+            Target::Syslog(name) => write!(f, "syslog:{name}"),
         }
     }
 }
