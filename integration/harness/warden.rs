@@ -32,7 +32,11 @@ pub fn watch(name: &str, deadline: Duration) -> ! {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SHARED, none).unwrap();
 
     let place = PathBuf::from(std::env::var_os("BERTH_TEST_PLACE").unwrap());
-    let dir = place.join(name);
+    let mut dir = place.join(name);
+    if dir.exists() {
+        // A second try: the first one's folder is as its failure left it.
+        dir = place.join(format!("{name}-again"));
+    }
     fs::create_dir(&dir).unwrap();
     fs::create_dir(dir.join("state")).unwrap();
     let mounts = look::mounts();
