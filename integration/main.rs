@@ -52,6 +52,7 @@ mod run;
 mod seccomp;
 mod systemd;
 mod terminal;
+mod timeline;
 mod update;
 mod v1;
 
@@ -91,6 +92,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "check", tests: check::TESTS },
     Group { name: "codes", tests: codes::TESTS },
+    Group { name: "timeline", tests: timeline::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
     Group { name: "outputs", tests: outputs::TESTS },
     Group { name: "callers", tests: callers::TESTS },

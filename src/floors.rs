@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("top", &["cli", "container", "hands", "plan", "spec", "linux"]),
 ];
 /// Floor 3: modules at the root of the crate that touch the kernel.
-const HANDS: [&str; 8] = ["cgroup", "rootfs", "process", "hooks", "lsm", "netdev", "rdt", "criu"];
+const HANDS: [&str; 9] = ["cgroup", "rootfs", "process", "hooks", "lsm", "netdev", "rdt", "criu", "trace"];
 
 fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -18,6 +18,7 @@ use crate::linux::signal;
 use crate::plan::Hook;
 use crate::plan::process::last_of_each_name;
 use crate::process::auxiliary::{End, Program};
+use crate::trace;
 
 /// What a hook is told about its container (runtime.md, "State").
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,6 +72,7 @@ pub fn run(hook: &Hook, state: &[u8], directory: Option<&str>) -> Result<()> {
 }
 
 fn run_unless(hook: &Hook, state: &[u8], directory: Option<&str>, interrupt: Option<BorrowedFd<'_>>) -> Result<()> {
+    let _span = trace::span(|| format!("{} {}", name(hook), hook.path));
     // Engines put their own PATH after the one they inherited and mean the later one, but getenv(3) finds the first.
     let env = hook.env.clone().map(last_of_each_name);
     let program = Program {

@@ -38,3 +38,4 @@ pub mod process;
 pub mod rdt;
 pub mod rootfs;
 pub mod spec;
+pub mod trace;

@@ -189,7 +189,7 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
     command = match verb.positional {
         Positional::None => command,
         Positional::Id => command.arg(id()),
-        Positional::Word(name) => command.arg(Arg::new("id").value_name(name)),
+        Positional::Word(name) | Positional::File(name, _) => command.arg(Arg::new("id").value_name(name)),
         Positional::IdAnd(rest) => {
             command.arg(id()).arg(Arg::new("rest").value_name(rest).num_args(0..).allow_negative_numbers(true))
         }
@@ -213,6 +213,7 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
         Positional::None => format!("{name} [OPTIONS]"),
         Positional::Id => format!("{name} [OPTIONS] CONTAINER-ID"),
         Positional::Word(word) => format!("{name} [OPTIONS] [{word}]"),
+        Positional::File(word, _) => format!("{name} [OPTIONS] {word}"),
         Positional::IdAnd(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]"),
         Positional::IdAndCommand(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]..."),
         Positional::ActionAnd(actions, rest) => format!("{name} {actions} {rest}"),
@@ -230,6 +231,7 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
         Positional::None => command,
         Positional::Id => command.arg(id("CONTAINER-ID").help(container)),
         Positional::Word(word) => command.arg(Arg::new("id").value_name(word).help("without it, all of them")),
+        Positional::File(word, help) => command.arg(id(word).help(help)),
         Positional::IdAnd(name) => {
             command.arg(id("CONTAINER-ID").help(container)).arg(Arg::new("rest").value_name(name).help("its name or number"))
         }

@@ -76,7 +76,7 @@ impl Given {
         let first = self.all("id").is_empty();
         let name = match positional {
             Positional::None => return None,
-            Positional::Id | Positional::Word(_) if !first => return None,
+            Positional::Id | Positional::Word(_) | Positional::File(..) if !first => return None,
             _ if first => "id",
             _ => "rest",
         };
@@ -102,7 +102,7 @@ impl Given {
     pub fn from_clap(matches: &ArgMatches, flags: &'static [Flag], positional: &Positional) -> Given {
         let words: &[&'static str] = match positional {
             Positional::None => &[],
-            Positional::Id | Positional::Word(_) => &["id"],
+            Positional::Id | Positional::Word(_) | Positional::File(..) => &["id"],
             Positional::IdAnd(_) | Positional::ActionAnd(..) | Positional::IdAndCommand(_) => &["id", "rest"],
         };
         let mut given = Given::default();

@@ -16,4 +16,5 @@ mod manual_tests;
 pub mod request;
 pub mod show;
 pub mod table;
+pub mod timeline;
 pub mod verbs;

@@ -39,6 +39,8 @@ pub enum Positional {
     Id,
     /// One optional word of this name.
     Word(&'static str),
+    /// A file, by this name and with this help.
+    File(&'static str, &'static str),
     /// `CONTAINER-ID`, then optional words of this name.
     IdAnd(&'static str),
     /// One of these words, then words of this name.
@@ -79,6 +81,7 @@ pub const GLOBAL: &[Flag] = &[
     switch("systemd-cgroup", None, "use systemd for cgroups; cgroupsPath is then slice:prefix:name"),
     value("cgroup-manager", None, "MANAGER", "cgroupfs, systemd or disabled [default: cgroupfs]"),
     value("rootless", None, "BOOL", "pass over cgroup failures as an ordinary user must: true, false or auto [default: auto]"),
+    value("trace", None, "FILE", "add to this file, as Chrome trace events for Perfetto, what the command did from when to when"),
     value("criu", None, "PATH", "the program criu, for checkpoint and restore [default: that of the PATH]"),
 ];
 
@@ -368,6 +371,12 @@ pub const VERBS: &[Verb] = &[
             value("format", None, "FORMAT", "text or json [default: text]"),
             switch("quiet", Some('q'), "leave out what works"),
         ],
+    },
+    Verb {
+        name: "trace",
+        help: "draw what --trace has recorded",
+        positional: Positional::File("FILE", "what --trace has written, or another file of Chrome trace events"),
+        flags: &[],
     },
     Verb {
         name: "explain",

@@ -8,7 +8,7 @@ use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{check, checkpointing, explain, limits, show};
+use super::{check, checkpointing, explain, limits, show, timeline};
 use crate::container::store::Store;
 use crate::container::{
     bundle, check as survey, checkpoint, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps,
@@ -16,9 +16,10 @@ use crate::container::{
 };
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
-use crate::linux::{exe, probe, signal};
+use crate::linux::{exe, probe, signal, tty};
 use crate::plan::{self, Host, Id, Verb};
 use crate::spec::example;
+use crate::trace;
 
 /// Exit status of a command that did what it was asked.
 const DONE: u8 = 0;
@@ -41,6 +42,16 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
     if ENTERING.contains(&invocation.verb.name) {
         exe::ensure_unwritable(argv).told(|| "cannot keep the container from writing to the runtime's own binary".to_string())?;
     }
+    if let Some(path) = invocation.global.text("trace").filter(|path| !path.is_empty()) {
+        let id = invocation.args.text("id").unwrap_or_default();
+        trace::open(&request::absolute(path)?, format!("{} {id}", invocation.verb.name).trim_end().to_string())?;
+    }
+    let done = carry_out(program, invocation, log);
+    trace::write(done.as_ref().err()).unwrap_or_else(|error| log.say(Level::Warning, &error.to_string()));
+    done
+}
+
+fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
     let caller = Caller {
         euid: probe::euid(),
         initial_user_namespace: probe::in_initial_user_namespace(),
@@ -85,6 +96,11 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
         "spec" => write_spec(&context),
         "plan" => show_plan(&context),
         "check" => check_host(&context),
+        "trace" => {
+            let path = context.args.text("id").ok_or_else(|| Error::new(Kind::Usage, "trace: which FILE?"))?;
+            let columns = tty::size(std::io::stdout()).map_or(120, |(columns, _)| usize::from(columns));
+            print(&timeline::draw(path, columns)?).map(|()| DONE)
+        }
         "explain" => {
             let code = context.args.text("id");
             print(&if context.json()? { explain::json(code)? } else { explain::text(code)? }).map(|()| DONE)
@@ -121,10 +137,16 @@ impl Context<'_> {
 }
 
 fn make(context: &Context, verb: Verb) -> Result<u8> {
+    let span = trace::span(|| "read the configuration".into());
     let request = request::make(verb, context.id()?, context.args, &context.global, context.caller, &environment)?;
     let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
+    drop(span);
+    let span = trace::span(|| "look at this host".into());
     let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
+    drop(span);
+    let span = trace::span(|| "make the plan".into());
     let plan = bundle::plan(&bundle, &request, &host)?;
+    drop(span);
     context.warn(&plan.warnings);
     context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
     let debug = |text: &str| context.log.say(Level::Debug, text);

@@ -6,7 +6,6 @@
 //! 3. `create` ends when the container's process waits at the start gate; `run` goes on to its program and, in the foreground, to its end.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 use super::bundle::Bundle;
 use super::notify::NotifySocket;
@@ -28,6 +27,7 @@ use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
 use crate::rdt;
 use crate::rootfs::tree::{HostTree, HostTrees};
+use crate::trace::{self, Times};
 
 /// Says what the user should know although it is no error.
 pub type Warn<'a> = &'a dyn Fn(&str);
@@ -53,19 +53,23 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     }
     let mut making = Making::new(request, host, bundle, plan, entry, warn, maker);
     making.signals = signals.as_ref();
-    making.context.timed = debug.is_some();
+    let timed = debug.is_some() || trace::on();
+    making.context.timed = timed;
+    let mut marks = Times::default();
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {
-        let begun = Instant::now();
+        marks.marks.extend(timed.then(trace::now));
         let done = making.carry_out(step);
-        if let Some(debug) = debug {
-            debug(&format!("runtime step {number} of {total}: {}: {} µs", step.op, begun.elapsed().as_micros()));
+        if let (Some(debug), Some(begun)) = (debug, marks.marks.last()) {
+            debug(&format!("runtime step {number} of {total}: {}: {} µs", step.op, trace::now().saturating_sub(*begun)));
         }
         if let Err(error) = done {
+            making.trace(&marks);
             let error = point_at_option(error.of_step(number, total, &step.at), bundle);
             return Err(making.undo(&store, error));
         }
     }
+    making.trace(&marks);
     let Making { state, entry, spawned, poststop, notify, cgroup, .. } = making;
     if let (Some(debug), Some(spawned)) = (debug, &spawned) {
         tell_times(&plan.child, spawned.times(), debug);
@@ -77,7 +81,11 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
             Ok(()) => return Ok(0),
             Err(error) => Err(error),
         },
-        Some(signals) => foreground::wait(spawned, &signals, notify.as_ref()),
+        Some(signals) => {
+            // Its program may run for long.
+            trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
+            foreground::wait(spawned, &signals, notify.as_ref())
+        }
     };
     if let Ok(status) = ended {
         tell_lack_of_memory(cgroup.as_ref(), status, warn);
@@ -110,10 +118,10 @@ impl Drop for UsualUmask {
 }
 
 /// What the steps of the container's process took. Those that wait for the runtime wait as long as that takes.
-pub(super) fn tell_times(steps: &[Step], times: &[u32], debug: Warn<'_>) {
+pub(super) fn tell_times(steps: &[Step], times: &Times, debug: Warn<'_>) {
     let total = steps.len();
-    for ((number, step), time) in (1..).zip(steps).zip(times) {
-        debug(&format!("process step {number} of {total}: {}: {time} µs", step.op));
+    for (step, (index, begin, end)) in steps.iter().zip(times.steps(trace::now())) {
+        debug(&format!("process step {} of {total}: {}: {} µs", index + 1, step.op, end.saturating_sub(begin)));
     }
 }
 
@@ -178,6 +186,17 @@ impl<'a> Making<'a> {
             network,
             devices,
             signals: None,
+        }
+    }
+
+    /// Adds the steps of both sides so far to the trace, where there is one.
+    fn trace(&self, marks: &Times) {
+        let steps = &self.plan.parent;
+        trace::add_process(0, "", marks, 0, &|index| {
+            steps.get(index).map_or_else(Default::default, |step| (step.op.to_string(), step.at.clone()))
+        });
+        if let Some(spawned) = &self.spawned {
+            spawned.trace(&self.plan.child);
         }
     }
 
@@ -364,6 +383,7 @@ impl Making<'_> {
 
     /// Undoes what was made; `error` stays what is told.
     fn undo(mut self, store: &Store, error: Error) -> Error {
+        let _span = trace::span(|| "undo what was made".into());
         let error = match &self.cgroup {
             Some(cgroup) => cgroup.explain_lack_of_memory(error),
             None => error,

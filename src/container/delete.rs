@@ -23,6 +23,7 @@ use crate::linux::types::Errno;
 use crate::plan::{self, Hook, Id, Request};
 use crate::rdt;
 use crate::spec::load;
+use crate::trace;
 
 /// How long a killed process may take to die.
 const DEATH: Duration = Duration::from_secs(10);
@@ -57,7 +58,10 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         Some(Err(error)) => return Err(error.hint("`delete --force` removes the container without its poststop hooks")),
     };
     destroy(&state)?;
-    store.remove(&entry)?;
+    {
+        let _span = trace::span(|| "remove the state directory".into());
+        store.remove(&entry)?;
+    }
     warnings.extend(run_poststop(&poststop, &state));
     Ok(warnings)
 }
@@ -82,6 +86,7 @@ fn hold(entry: &Entry, force: bool) -> Result<()> {
 
 /// Kills what runs and removes what was made, the state directory excepted.
 pub fn destroy(state: &State) -> Result<()> {
+    let _span = trace::span(|| "end its processes and remove its cgroup".into());
     // Nothing of it outlives a reboot: a cgroup of this name is somebody else's.
     if state.is_of_another_boot() {
         return Ok(());

@@ -25,6 +25,7 @@ use crate::process::spawn::Spawned;
 use crate::rdt;
 use crate::spec::types::{Process, Spec};
 use crate::spec::{load, validate};
+use crate::trace;
 
 /// Where the process is described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +63,38 @@ pub fn exec(
     let context = InitContext {
         console_socket: request.console_socket.as_ref().map(|path| create::connect(path, "console socket")).transpose()?,
         listener: plan.listener.as_ref().map(|path| create::connect(path, "seccomp listener's socket")).transpose()?,
-        timed: debug.is_some(),
+        timed: debug.is_some() || trace::on(),
         ..InitContext::default()
     };
     let pidfd_socket = request.pidfd_socket.as_ref().map(|path| create::connect(path, "pidfd socket")).transpose()?;
     let signals = if request.detach { None } else { Some(Signals::take()?) };
     drop((entry, cgroup));
     let inherited = Inherited::lend(&plan)?;
+    let span = trace::span(|| "make the process".into());
     let spawned = process::exec::join(&plan, first, context, &state.for_hooks(super::state::Status::Running), place.clone_into());
     drop(inherited);
     let mut spawned = spawned?;
+    drop(span);
+    let begun = until_program(&mut spawned, &plan, place, &state);
+    spawned.trace(&plan.child);
+    begun?;
+    if let Some(debug) = debug {
+        create::tell_times(&plan.child, spawned.times(), debug);
+    }
+    if let Err(error) = announce(&spawned, request, pidfd_socket.as_ref()) {
+        // Its caller does not know of it, and never will: nor would anybody reap it, and its container's first process could not end.
+        spawned.kill();
+        return Err(error);
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    // Its program may run for long.
+    trace::write(None).unwrap_or_else(|error| warn(&[error.to_string()]));
+    foreground::wait(spawned, &signals, None)
+}
+
+/// Puts the process where it belongs, and waits until it runs its program.
+fn until_program(spawned: &mut Spawned, plan: &ExecPlan, place: Place, state: &State) -> Result<()> {
+    let _span = trace::span(|| "let the process go on, until the program runs".into());
     if plan.moved {
         place.enter(spawned.pid(), place.clone_into().is_some())?;
         state.resctrl.as_ref().map_or(Ok(()), |group| rdt::enter(group, spawned.pid()))?;
@@ -82,16 +105,7 @@ pub fn exec(
         spawned.await_ready()?;
         spawned.go_on()?;
     }
-    spawned.await_exec()?;
-    if let Some(debug) = debug {
-        create::tell_times(&plan.child, spawned.times(), debug);
-    }
-    if let Err(error) = announce(&spawned, request, pidfd_socket.as_ref()) {
-        // Its caller does not know of it, and never will: nor would anybody reap it, and its container's first process could not end.
-        spawned.kill();
-        return Err(error);
-    }
-    signals.map_or(Ok(0), |signals| foreground::wait(spawned, &signals, None))
+    spawned.await_exec()
 }
 
 fn announce(spawned: &Spawned, request: &ExecRequest, pidfd_socket: Option<&OwnedFd>) -> Result<()> {

@@ -20,6 +20,7 @@ use crate::hooks;
 use crate::plan::{self, Hooks, Id};
 use crate::process::gate::{self, Passage};
 use crate::spec::load;
+use crate::trace;
 
 /// Starts a created container.
 pub fn start(store: &Store, id: &Id) -> Result<()> {
@@ -39,7 +40,15 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
         Some(host) => Some(NotifySocket::bind(&format!("{}/{id}", store.path()), host)?),
         None => None,
     };
-    match gate::release(&entry, &pidfd, None) {
+    let passage = {
+        let _span = trace::span(|| "open the start gate, until the program runs".into());
+        gate::release(&entry, &pidfd, None)
+    };
+    if trace::on() {
+        let times = gate::times(&entry).unwrap_or_default();
+        trace::add_process(state.init_process_pid, "container's process", &times, 0, &|_| Default::default());
+    }
+    match passage {
         Ok(Passage::Executed) => {}
         Ok(Passage::NobodyWaits) => return Err(has_stopped(&state)),
         Err(error) if error.kind == Kind::Hook => {

@@ -14,11 +14,19 @@ use crate::linux::fd::{self, OFlag};
 use crate::linux::pid::{self, PollFd, PollFlags};
 use crate::linux::types::Errno;
 use crate::process::sync::{MAX_MESSAGE, Message};
+use crate::trace::{self, Times};
 
 /// The FIFO's name.
 pub const FIFO: &str = "exec.fifo";
 /// The name of the file for the last failure.
 pub const ERRORS: &str = "start.error";
+
+/// What `start` writes.
+const PLAIN: [u8; 1] = *b"1";
+/// The same, where it wants to know times.
+const TRACED: [u8; 1] = *b"2";
+/// In the length of a record: it is no failure but times.
+const TIMES: u32 = 1 << 31;
 
 /// The gate as the container's process holds it.
 #[derive(Debug)]
@@ -58,13 +66,13 @@ pub fn remove(directory: impl AsFd) -> Result<()> {
 }
 
 impl Gate {
-    /// Waits for `start`.
-    pub fn wait(&self) -> Result<()> {
+    /// Waits for `start`: whether that wants to know the times of what comes now.
+    pub fn wait(&self) -> Result<bool> {
         let mut byte = [0];
         loop {
             match nix::unistd::read(&self.fifo, &mut byte) {
                 Err(Errno::EINTR) => {}
-                Ok(1) => return Ok(()),
+                Ok(1) => return Ok(byte == TRACED),
                 Ok(_) => return Err(Error::new(Kind::Peer, "the start gate has an end of file")),
                 Err(errno) => {
                     return Err(Error::new(Kind::Kernel, "cannot wait at the start gate").call("read(exec.fifo)", errno));
@@ -75,8 +83,16 @@ impl Gate {
 
     /// Leaves an error for `start`. May be called again to say more: the last one counts.
     pub fn fail(&self, error: &Error) {
-        let bytes = error.encode();
-        let mut record = (bytes.len() as u32).to_le_bytes().to_vec();
+        self.record(0, &error.encode());
+    }
+
+    /// Leaves the times of its steps for `start`.
+    pub fn tell(&self, times: &Times) {
+        self.record(TIMES, &times.encode());
+    }
+
+    fn record(&self, kind: u32, bytes: &[u8]) {
+        let mut record = (bytes.len() as u32 | kind).to_le_bytes().to_vec();
         record.extend(bytes);
         // There is nobody else to tell if this fails (a full state directory, RLIMIT_FSIZE): `start` then knows only that it failed.
         let _ = fd::write_all(&self.errors, &record);
@@ -105,7 +121,7 @@ pub fn release(directory: impl AsFd, process: impl AsFd, timeout: Option<Duratio
         Err(error) if [Errno::ENXIO, Errno::ENOENT].contains(&error.errno) => return Ok(Passage::NobodyWaits),
         other => other.told(told)?,
     };
-    match fd::write_all(&fifo, b"1") {
+    match fd::write_all(&fifo, if trace::on() { &TRACED } else { &PLAIN }) {
         Err(error) if error.errno == Errno::EPIPE => return Ok(Passage::NobodyWaits),
         other => other.told(told)?,
     }
@@ -123,22 +139,39 @@ pub fn release(directory: impl AsFd, process: impl AsFd, timeout: Option<Duratio
 
 /// What the process said when it failed after the gate, if it did.
 fn last_failure(directory: impl AsFd) -> Result<Option<Error>> {
-    // Every way to fail writes two records at most, and no record is longer than a message.
+    // Every way to fail writes two records at most, with one of times, and no record is longer than a message.
     let bytes = match fd::read_at(directory, ERRORS, 4 * MAX_MESSAGE) {
         Err(error) if error.errno == Errno::ENOENT => return Ok(None),
         other => other.told(|| "cannot learn how the start went".into())?,
     };
-    let mut rest = &bytes[..];
-    let mut last = None;
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let Some((record, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else { break };
-        last = Error::decode(record).or(last);
-        rest = after;
-    }
-    if last.is_none() && !bytes.is_empty() {
+    let (records, whole) = records(&bytes);
+    let failures = records.into_iter().filter(|(kind, _)| *kind == 0).map(|(_, record)| Error::decode(record));
+    let failures: Vec<Option<Error>> = failures.collect();
+    let damaged = !whole || failures.iter().any(Option::is_none);
+    let last = failures.into_iter().flatten().next_back();
+    if last.is_none() && damaged {
         return Err(Error::new(Kind::Peer, "the container's process failed to start its program, and could not say why"));
     }
     Ok(last)
+}
+
+/// The times that the process left on its way from the gate, after [`release`]; none where it left none.
+pub fn times(directory: impl AsFd) -> Option<Times> {
+    let bytes = fd::read_at(directory, ERRORS, 4 * MAX_MESSAGE).ok()?;
+    let (records, _) = records(&bytes);
+    records.iter().find(|(kind, _)| *kind == TIMES).and_then(|(_, record)| Times::decode(record))
+}
+
+/// The records of a file, each with its kind, and whether that is all there is.
+fn records(bytes: &[u8]) -> (Vec<(u32, &[u8])>, bool) {
+    let (mut rest, mut all) = (bytes, Vec::new());
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length);
+        let Some((record, after)) = after.split_at_checked((length & !TIMES) as usize) else { break };
+        all.push((length & TIMES, record));
+        rest = after;
+    }
+    (all, rest.is_empty())
 }
 
 #[cfg(test)]

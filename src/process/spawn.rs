@@ -17,10 +17,12 @@ use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
 use crate::linux::{cred, probe, signal, socket};
+use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
 use crate::process::sync::{Channel, ToChild, ToParent};
 use crate::process::{idmap, limits};
+use crate::trace::{self, Times};
 
 /// How long a process that was killed, or says that it failed, may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -40,8 +42,10 @@ pub struct Spawned {
     ours: bool,
     /// Becomes readable when nobody wants it to be made any more.
     interrupt: Option<OwnedFd>,
-    /// How long its steps took, in microseconds, as far as it has told.
-    times: Vec<u32>,
+    /// What it has told of when its steps began.
+    times: Times,
+    /// When it closed its end, where times are wanted.
+    ended: u64,
 }
 
 impl Spawned {
@@ -93,7 +97,8 @@ impl Spawned {
                     gated,
                     ours: true,
                     interrupt: None,
-                    times: Vec::new(),
+                    times: Times::default(),
+                    ended: 0,
                 })
             }
         }
@@ -133,9 +138,20 @@ impl Spawned {
         self.interrupt = Some(interrupt);
     }
 
-    /// How long its steps took, in microseconds, in their order: as far as it has told, where it was asked.
-    pub fn times(&self) -> &[u32] {
+    /// When its steps began, as far as it has told, where it was asked.
+    pub fn times(&self) -> &Times {
         &self.times
+    }
+
+    /// Adds what it has told of its steps to the trace, where there is one.
+    pub fn trace(&self, steps: &[Step]) {
+        let name = |index: usize| match (steps.get(index), steps.get(index + 1)) {
+            // It tells nothing from the filter on, which is a part of becoming the program.
+            (Some(Step { op: op @ Op::Seccomp(_), at }), Some(next)) => (format!("{op}; {}", next.op), at.clone()),
+            (Some(step), _) => (step.op.to_string(), step.at.clone()),
+            (None, _) => ("?".into(), String::new()),
+        };
+        trace::add_process(self.pid, "container's process", &self.times, self.ended, &name);
     }
 
     /// Its pid, in the runtime's pid namespace.
@@ -279,6 +295,9 @@ impl Spawned {
             return Err(Error::new(Kind::Peer, "interrupted by a signal before the container's program ran"));
         }
         let heard = if said { self.channel.receive::<ToParent>().told(told)? } else { None };
+        if heard.is_none() {
+            self.ended = trace::stamp();
+        }
         Ok(heard.map(|(message, with)| {
             match &message {
                 ToParent::Console => self.master = with,

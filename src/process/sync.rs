@@ -23,7 +23,8 @@
 //!                   ◄── end of file         the socket is close-on-exec: the program runs
 //! ```
 //!
-//! Where step times are asked for, `Times` goes before `Ready` and before execve(2), and nobody waits for it.
+//! Where step times are asked for, `Times` goes before `Ready`, before the seccomp filter or execve(2), and before `Failed`; nobody
+//! waits for it. From the filter on there are none: a filter need not allow what would tell them.
 //!
 //! Instead of any message the container's process may send `Failed` (twice, when it has more to say), and exits. Either side's death is
 //! an end of file for the other, because nobody else holds a copy of its end; nothing waits for the dead.
@@ -38,6 +39,7 @@ use crate::error::{Code, Error, Kind, Side, readable};
 use crate::linux::call::{self, CallError};
 use crate::linux::socket;
 use crate::linux::types::Errno;
+use crate::trace::{Span, Times};
 
 /// Longest message in bytes, well below the kernel's limit for a packet.
 pub const MAX_MESSAGE: usize = 32 * 1024;
@@ -58,8 +60,8 @@ pub enum ToParent {
     Console,
     /// All is done that can be done before the start.
     Ready,
-    /// How long each step so far has taken, in microseconds; only where that was asked (`--debug`).
-    Times(Vec<u32>),
+    /// When each step so far began; only where that was asked (`--debug`, `--trace`).
+    Times(Times),
     /// It cannot go on. It has the same plan, so that the error says by itself which step of how many this was.
     Failed(Error),
 }
@@ -115,8 +117,9 @@ impl Message for ToParent {
             ToParent::Console => vec![3],
             ToParent::Ready => vec![4],
             ToParent::Times(times) => {
-                let fit = times.iter().take((MAX_MESSAGE - 1) / 4);
-                std::iter::once(6).chain(fit.flat_map(|time| time.to_le_bytes())).collect()
+                let mut out = vec![6];
+                out.extend(times.encode());
+                out
             }
             ToParent::Failed(error) => {
                 let mut out = vec![5];
@@ -132,10 +135,7 @@ impl Message for ToParent {
             [2] => Some(ToParent::AskHooks),
             [3] => Some(ToParent::Console),
             [4] => Some(ToParent::Ready),
-            [6, rest @ ..] => {
-                let (times, cut) = rest.as_chunks::<4>();
-                cut.is_empty().then(|| ToParent::Times(times.iter().map(|time| u32::from_le_bytes(*time)).collect()))
-            }
+            [6, rest @ ..] => Some(ToParent::Times(Times::decode(rest)?)),
             [5, rest @ ..] => Some(ToParent::Failed(Error::decode(rest)?)),
             _ => None,
         }
@@ -202,6 +202,42 @@ impl Message for Error {
     }
 }
 
+impl Message for Times {
+    const MOST: usize = MAX_MESSAGE;
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = vec![u8::from(self.closed)];
+        let fit = self.marks.len().min(MAX_MESSAGE / 16);
+        out.extend((fit as u32).to_le_bytes());
+        out.extend(self.marks[..fit].iter().flat_map(|mark| mark.to_le_bytes()));
+        for span in &self.spans {
+            let before = out.len();
+            out.extend(span.begin.to_le_bytes());
+            out.extend(span.end.to_le_bytes());
+            put_text(&mut out, &span.name);
+            put_text(&mut out, &span.at);
+            // What does not fit is not shown.
+            if out.len() >= MAX_MESSAGE {
+                out.truncate(before);
+                break;
+            }
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Times> {
+        let mut from = Reader(bytes);
+        let mut times = Times { closed: from.byte()? == 1, ..Times::default() };
+        for _ in 0..from.number()? {
+            times.marks.push(from.long()?);
+        }
+        while !from.0.is_empty() {
+            times.spans.push(Span { begin: from.long()?, end: from.long()?, name: from.text()?, at: from.text()? });
+        }
+        Some(times)
+    }
+}
+
 fn tagged_pid(tag: u8, pid: u32) -> Vec<u8> {
     let mut out = vec![tag];
     out.extend(pid.to_le_bytes());
@@ -241,6 +277,12 @@ impl Reader<'_> {
         let (first, rest) = self.0.split_first_chunk::<4>()?;
         self.0 = rest;
         Some(u32::from_le_bytes(*first))
+    }
+
+    fn long(&mut self) -> Option<u64> {
+        let (first, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*first))
     }
 
     fn text(&mut self) -> Option<String> {
@@ -349,6 +391,13 @@ mod tests {
         }
 
         #[test]
+        fn times_survive_the_journey(marks: Vec<u64>, closed: bool, begin: u64, name in ".{0,200}") {
+            let spans = vec![Span { begin, name, ..Span::default() }; 3];
+            let sent = ToParent::Times(Times { marks, closed, spans });
+            prop_assert_eq!(ToParent::decode(&sent.encode()), Some(sent));
+        }
+
+        #[test]
         fn hostile_bytes_are_refused_or_read(bytes: Vec<u8>) {
             for tag in 0..8 {
                 let mut message = vec![tag];
@@ -376,6 +425,16 @@ mod tests {
             assert_eq!(ToChild::decode(&message.encode()), Some(message));
         }
         assert_eq!(ToChild::decode(&[3, 0]), None);
+    }
+
+    #[test]
+    fn times_of_very_many_steps_are_cut_and_still_fit() {
+        let spans = vec![Span { name: "x".repeat(2000), ..Span::default() }; 100];
+        let sent = ToParent::Times(Times { marks: vec![7; 100_000], closed: true, spans });
+        let bytes = sent.encode();
+        assert!(bytes.len() < MAX_MESSAGE, "{}", bytes.len());
+        let Some(ToParent::Times(got)) = ToParent::decode(&bytes) else { panic!("refused") };
+        assert!(got.marks.len() > 1000 && got.spans.len() > 5, "{} and {}", got.marks.len(), got.spans.len());
     }
 
     #[test]

@@ -23,7 +23,6 @@ pub mod program;
 pub mod stdio;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::time::Instant;
 
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks::{self, HookState};
@@ -37,6 +36,7 @@ use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
 use crate::process::sync::{Channel, ToChild, ToParent};
 use crate::rootfs::{self, HostTrees, RootFs};
+use crate::trace::{self, Span, Times};
 
 /// What the process does: a part of the plan.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ pub struct InitContext {
     pub enter: Option<(OwnedFd, Namespaces)>,
     /// Others live in the namespaces that it begins in: it hides from them as soon as the runtime has mapped its ids.
     pub hide: bool,
-    /// The runtime wants to know how long each step takes.
+    /// The runtime wants to know when each step begins.
     pub timed: bool,
     /// The signals that the runtime ignored when it made the process.
     pub ignored: Set,
@@ -91,16 +91,16 @@ const HOOK_UMASK: u32 = 0o022;
 
 /// Carries out the steps. Does not return: in the end there is the program, or the runtime knows why not.
 pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
+    trace::begin_process(trace::on());
     let mut init = Init::new(work, context, channel);
     if let Err(error) = init.begin() {
         init.fail(error, None);
         exit_now(1);
     }
     for (index, step) in work.steps.iter().enumerate() {
-        let begun = init.begin_step(&step.op);
-        let done = init.step(&step.op);
-        init.times.extend(begun.map(|begun| u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX)));
-        if let Err(error) = done {
+        init.begin_step(&step.op);
+        if let Err(error) = init.step(&step.op) {
+            init.tell_times(true);
             init.fail(error.clone(), Some(index));
             // Looking for an explanation may end the process, where a seccomp filter does not like it: the error itself is told by now.
             if let Some((cause, hint)) = init.explain() {
@@ -141,9 +141,10 @@ struct Init<'a> {
     identity: Option<Identity>,
     /// Its own pid as the runtime sees it.
     pid: i32,
-    /// How long its steps take is asked for; and what they took.
+    /// When its steps begin is asked for; the first of them, and when they began.
     timed: bool,
-    times: Vec<u32>,
+    first: usize,
+    marks: Vec<u64>,
     last: last::Last,
     ignored: Set,
 }
@@ -172,7 +173,8 @@ impl<'a> Init<'a> {
             identity: None,
             pid: 0,
             timed,
-            times: Vec::new(),
+            first: 0,
+            marks: Vec::new(),
             last: last::Last::default(),
             ignored,
         }
@@ -214,16 +216,56 @@ impl<'a> Init<'a> {
         pid::set_parent_death_signal(0).told(|| "cannot untie the process from the runtime".into())
     }
 
-    /// When a step begins, where times are asked for. They are told before the last steps at which the runtime still listens.
-    fn begin_step(&mut self, op: &Op) -> Option<Instant> {
+    /// Notes when a step begins, where times are asked for. They are told before the last steps at which somebody listens.
+    fn begin_step(&mut self, op: &Op) {
         if !self.timed {
-            return None;
+            return;
         }
-        if let (Op::Ready | Op::Exec | Op::End, Some(channel)) = (op, &self.channel) {
-            // Nobody depends on it.
-            let _ = channel.send(&ToParent::Times(self.times.clone()), None);
+        self.marks.push(trace::now());
+        if matches!(op, Op::Ready | Op::Seccomp(_) | Op::Exec | Op::End) {
+            self.tell_times(false);
         }
-        Some(Instant::now())
+        // From the filter on every system call is judged, and none is made that only we want.
+        self.timed = !matches!(op, Op::Seccomp(_));
+    }
+
+    /// Tells when the steps so far began. Nobody depends on it.
+    fn tell_times(&mut self, closed: bool) {
+        if !self.timed {
+            return;
+        }
+        if closed {
+            self.marks.push(trace::now());
+        }
+        let spans = trace::take();
+        let mut times = Times { marks: self.marks.clone(), closed, spans: spans.clone() };
+        match (&self.channel, &self.gate) {
+            (Some(channel), _) => {
+                // Each message says all that there is.
+                spans.into_iter().for_each(|span| trace::add(0, span));
+                let _ = channel.send(&ToParent::Times(times), None);
+            }
+            (None, Some(gate)) => {
+                // `start` has no plan.
+                let steps = self.work.steps.get(self.first..).unwrap_or_default();
+                let own = Times { marks: std::mem::take(&mut times.marks), closed, spans: Vec::new() };
+                for ((_, begin, end), step) in own.steps(0).zip(steps) {
+                    times.spans.push(Span { name: step.op.to_string(), at: step.at.clone(), begin, end });
+                }
+                gate.tell(&times);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Waits for `start`, whose trace begins now.
+    fn await_start(&mut self) -> Result<()> {
+        let Some(gate) = &self.gate else { return Ok(()) };
+        self.timed = gate.wait()?;
+        trace::begin_process(self.timed);
+        self.marks.clear();
+        self.first = self.work.steps.iter().position(|step| step.op == Op::AwaitStart).map_or(0, |at| at + 1);
+        Ok(())
     }
 
     /// One step.
@@ -253,7 +295,7 @@ impl<'a> Init<'a> {
             Op::FindProgram => self.find_program(),
             Op::CloseDescriptors { keep } => self.close_descriptors(*keep),
             Op::Ready => self.ready(),
-            Op::AwaitStart => self.gate.as_ref().map_or(Ok(()), Gate::wait),
+            Op::AwaitStart => self.await_start(),
             Op::StartContainerHooks => self.start_container_hooks(),
             Op::Seccomp(load) => self.load_seccomp(load),
             Op::Exec => self.execute(),
