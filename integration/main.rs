@@ -50,6 +50,7 @@ mod rootfs;
 mod rootless;
 mod run;
 mod seccomp;
+mod seccomp_tools;
 mod systemd;
 mod terminal;
 mod timeline;
@@ -93,6 +94,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "check", tests: check::TESTS },
     Group { name: "codes", tests: codes::TESTS },
     Group { name: "timeline", tests: timeline::TESTS },
+    Group { name: "seccomp_tools", tests: seccomp_tools::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
     Group { name: "outputs", tests: outputs::TESTS },
     Group { name: "callers", tests: callers::TESTS },

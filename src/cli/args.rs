@@ -68,19 +68,30 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
             None => error.hint(format!("`{program} --help` lists the commands")),
         });
     };
-    let words = normalise(&after[1..], verb.flags, verbatim_from(verb, &after[1..]));
-    if let Some(args) = Given::read(&words[1..], verb.flags, &verb.positional) {
+    let (own, program_words) = split_command(verb, &after[1..]);
+    let words = normalise(own, verb.flags, verbatim_from(verb, own));
+    if let Some(mut args) = Given::read(&words[1..], verb.flags, &verb.positional) {
+        args.take("command", program_words, true);
         return Ok(Parsed::Run(Box::new(Invocation { global, verb, args })));
     }
     match command(program, verb).try_get_matches_from(words) {
         Ok(read) => {
-            let args = Given::from_clap(&read, verb.flags, &verb.positional);
+            let mut args = Given::from_clap(&read, verb.flags, &verb.positional);
+            args.take("command", program_words, true);
             Ok(Parsed::Run(Box::new(Invocation { global, verb, args })))
         }
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Ok(Parsed::Print(described(program, verb).render_help().to_string()))
         }
         Err(error) => Err(usage(error, &format!("{program} {}", verb.name))),
+    }
+}
+
+/// What stands after `--`, for commands that take a program there.
+fn split_command<'a>(verb: &Verb, words: &'a [String]) -> (&'a [String], &'a [String]) {
+    match words.iter().position(|word| word == "--") {
+        Some(at) if matches!(verb.positional, Positional::ActionAndCommand(..)) => (&words[..at], &words[at + 1..]),
+        _ => (words, &[]),
     }
 }
 
@@ -199,6 +210,9 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
                 .num_args(0..)
                 .help("the container, and for add and remove a file with the array mounts of a config.json"),
         ),
+        Positional::ActionAndCommand(actions, rest) => command
+            .arg(Arg::new("id").value_name(actions))
+            .arg(Arg::new("rest").value_name(rest).num_args(0..).allow_negative_numbers(true)),
         Positional::IdAndCommand(rest) => command
             .arg(id())
             .arg(Arg::new("rest").value_name(rest).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true)),
@@ -217,6 +231,14 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
         Positional::IdAnd(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]"),
         Positional::IdAndCommand(rest) => format!("{name} [OPTIONS] CONTAINER-ID [{rest}]..."),
         Positional::ActionAnd(actions, rest) => format!("{name} {actions} {rest}"),
+        Positional::ActionAndCommand(actions, rest) => {
+            let uses: Vec<String> = actions
+                .split('|')
+                .zip(rest.split(" | "))
+                .map(|(action, rest)| format!("{name} {action} [OPTIONS] {rest}"))
+                .collect();
+            uses.join("\n       ")
+        }
     };
     let id = |name: &'static str| Arg::new("id").value_name(name).required(true);
     let rest = |name: &'static str| Arg::new("rest").value_name(name).num_args(0..);
@@ -241,6 +263,9 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
         Positional::ActionAnd(actions, name) => command
             .arg(id(actions).help("what to do"))
             .arg(rest(name).help("the container, and for add and remove a file with the array mounts of a config.json")),
+        Positional::ActionAndCommand(actions, _) => {
+            command.arg(id(actions).help("what to do")).arg(rest("WORD").help("what to do it with, as shown above"))
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Given {
         Some(name == "rest" && matches!(positional, Positional::IdAndCommand(_)))
     }
 
-    fn take(&mut self, name: &'static str, more: &[String], repeats: bool) {
+    /// Adds values; where the flag does not repeat, in place of those that are there.
+    pub(super) fn take(&mut self, name: &'static str, more: &[String], repeats: bool) {
         if more.is_empty() {
             return;
         }
@@ -103,7 +104,9 @@ impl Given {
         let words: &[&'static str] = match positional {
             Positional::None => &[],
             Positional::Id | Positional::Word(_) | Positional::File(..) => &["id"],
-            Positional::IdAnd(_) | Positional::ActionAnd(..) | Positional::IdAndCommand(_) => &["id", "rest"],
+            Positional::IdAnd(_) | Positional::ActionAnd(..) | Positional::ActionAndCommand(..) | Positional::IdAndCommand(_) => {
+                &["id", "rest"]
+            }
         };
         let mut given = Given::default();
         for name in flags.iter().map(|flag| flag.name).chain(words.iter().copied()) {

@@ -14,6 +14,7 @@ mod manual;
 #[cfg(test)]
 mod manual_tests;
 pub mod request;
+pub mod seccomp;
 pub mod show;
 pub mod table;
 pub mod timeline;

@@ -45,6 +45,8 @@ pub enum Positional {
     IdAnd(&'static str),
     /// One of these words, then words of this name.
     ActionAnd(&'static str, &'static str),
+    /// One of these words, then words of this name; after `--` everything verbatim.
+    ActionAndCommand(&'static str, &'static str),
     /// `CONTAINER-ID`, then everything verbatim, flags too.
     IdAndCommand(&'static str),
 }
@@ -370,6 +372,28 @@ pub const VERBS: &[Verb] = &[
             switch("no-pivot", None, "as for create"),
             value("format", None, "FORMAT", "text or json [default: text]"),
             switch("quiet", Some('q'), "leave out what works"),
+        ],
+    },
+    Verb {
+        name: "seccomp",
+        help: "explain what a profile says to a system call, or record the smallest profile that a run needs",
+        positional: Positional::ActionAndCommand(
+            "explain|record",
+            "PROFILE SYSCALL [ARG...] | [CONTAINER-ID] [-- PROGRAM [ARG...]]",
+        ),
+        flags: &[
+            value("arch", None, "NAME", "explain: the architecture of the call: x86_64, aarch64, … [default: this machine's]"),
+            repeated(value(
+                "cap",
+                None,
+                "CAPABILITY",
+                "explain: a capability of the container, for profiles of Docker's; repeatable [default: those that Docker gives]",
+            )),
+            value("format", None, "FORMAT", "explain: text or json [default: text]"),
+            value("bundle", Some('b'), "DIR", "record: the bundle that is run, once, in the foreground [default: .]"),
+            value("config", Some('f'), "FILE", "record: read the configuration from this file"),
+            value("output", Some('o'), "FILE", "record: where the profile goes; - for stdout [default: seccomp.json]"),
+            switch("add", None, "record: keep what the file allows already, for what one run does not show"),
         ],
     },
     Verb {

@@ -8,11 +8,11 @@ use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{check, checkpointing, explain, limits, show, timeline};
+use super::{check, checkpointing, explain, limits, seccomp, show, timeline};
 use crate::container::store::Store;
 use crate::container::{
     bundle, check as survey, checkpoint, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps,
-    restore, start, update,
+    record, restore, start, update,
 };
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
@@ -35,7 +35,7 @@ struct Context<'a> {
 }
 
 /// Commands that put a process into a container: those must not run from a file that it could write to.
-const ENTERING: [&str; 4] = ["create", "run", "exec", "restore"];
+const ENTERING: [&str; 5] = ["create", "run", "exec", "restore", "seccomp"];
 
 /// Carries out a command and returns its exit status. `argv` is the whole command line.
 pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log) -> Result<u8> {
@@ -96,6 +96,7 @@ fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
         "spec" => write_spec(&context),
         "plan" => show_plan(&context),
         "check" => check_host(&context),
+        "seccomp" => seccomp_command(&context),
         "trace" => {
             let path = context.args.text("id").ok_or_else(|| Error::new(Kind::Usage, "trace: which FILE?"))?;
             let columns = tty::size(std::io::stdout()).map_or(120, |(columns, _)| usize::from(columns));
@@ -165,6 +166,44 @@ fn bring_back(context: &Context, global: &Given) -> Result<u8> {
     restore::restore(&request, &wanted, &host, (&bundle, &plan), path.as_deref(), &|warning| {
         context.log.say(Level::Warning, warning)
     })
+}
+
+fn seccomp_command(context: &Context) -> Result<u8> {
+    match context.args.text("id") {
+        Some("explain") => {
+            let kernel = probe::kernel();
+            print(&seccomp::explain(context.args, context.json()?, (kernel.major, kernel.minor))?).map(|()| DONE)
+        }
+        Some("record") => record_calls(context),
+        other => Err(Error::new(Kind::Usage, format!("seccomp: \"{}\" is not explain or record", other.unwrap_or_default()))),
+    }
+}
+
+fn record_calls(context: &Context) -> Result<u8> {
+    let id = match context.args.all("rest") {
+        [] => Id::parse(&format!("seccomp-record-{}", context.caller.pid))?,
+        [id] => Id::parse(id)?,
+        [_, extra, ..] => {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("unexpected argument \"{}\"; the program stands after --", extra.escape_debug()),
+            ));
+        }
+    };
+    let request = request::make(Verb::Run, id, context.args, &context.global, context.caller, &environment)?;
+    let mut bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
+    let command = context.args.all("command");
+    match &mut bundle.spec.process {
+        Some(process) if !command.is_empty() => process.args = command.to_vec(),
+        _ => {}
+    }
+    let host = host::probe_for(&bundle.spec, &request, environment("XDG_RUNTIME_DIR"));
+    let (status, calls) = record::record(&request, &host, &mut bundle, &|warning| context.log.say(Level::Warning, warning))?;
+    let (profile, said, unnamed) = seccomp::save(context.args, &calls)?;
+    context.warn(&unnamed);
+    let _ = std::io::stderr().write_all(said.as_bytes());
+    print(&profile)?;
+    Ok(status)
 }
 
 fn exec_in(context: &Context) -> Result<u8> {

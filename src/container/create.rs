@@ -36,6 +36,19 @@ pub type Warn<'a> = &'a dyn Fn(&str);
 ///
 /// `debug`, where there is one, is told what each step of the plan took.
 pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: Warn<'_>, debug: Option<Warn<'_>>) -> Result<u8> {
+    make_with(request, host, bundle, plan, warn, debug, None)
+}
+
+/// As [`make`]; `listener` is where the process sends the listener of its filter, where that is not a socket at a path.
+pub fn make_with(
+    request: &Request,
+    host: &Host,
+    bundle: &Bundle,
+    plan: &Plan,
+    warn: Warn<'_>,
+    debug: Option<Warn<'_>>,
+    listener: Option<OwnedFd>,
+) -> Result<u8> {
     let _umask = UsualUmask::begin();
     let foreground = request.verb == Verb::Run && !request.detach;
     if foreground && !request.no_subreaper {
@@ -55,6 +68,7 @@ pub fn make(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, warn: 
     making.signals = signals.as_ref();
     let timed = debug.is_some() || trace::on();
     making.context.timed = timed;
+    making.context.listener = listener;
     let mut marks = Times::default();
     let total = plan.parent.len() as u32;
     for (number, step) in (1..).zip(&plan.parent) {

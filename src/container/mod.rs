@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pause;
 pub mod plug;
 pub mod ps;
+pub mod record;
 pub mod restore;
 pub mod runc_fields;
 pub mod start;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! seccomp(2): loading a filter, and what this kernel supports. Used by `process` and by `features`.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::call::{self, Call, CallError, Result, syscall};
 use super::types::{Errno, SockFilter};
@@ -55,6 +55,62 @@ pub fn load(filter: &[SockFilter], flags: u64) -> Result<Option<OwnedFd>> {
     }
     // SAFETY: with this flag the answer is a new descriptor.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(answer as RawFd) }))
+}
+
+/// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`
+const CONTINUE: u32 = 1;
+
+/// struct seccomp_notif
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Notification {
+    id: u64,
+    pid: u32,
+    flags: u32,
+    /// The call's number.
+    pub number: u32,
+    /// `AUDIT_ARCH_*`
+    pub arch: u32,
+    instruction_pointer: u64,
+    args: [u64; 6],
+}
+
+/// struct seccomp_notif_resp
+#[repr(C)]
+struct Response {
+    id: u64,
+    value: i64,
+    error: i32,
+    flags: u32,
+}
+
+mod ioctl {
+    use super::{Notification, Response};
+    nix::ioctl_readwrite!(receive, b'!', 0, Notification);
+    nix::ioctl_readwrite!(send, b'!', 1, Response);
+}
+
+/// SECCOMP_IOCTL_NOTIF_RECV: the next call that waits for an answer, waiting for one. None where its task has gone meanwhile, or a signal
+/// came.
+pub fn receive(listener: &OwnedFd) -> Result<Option<Notification>> {
+    // The kernel wants it to be all zeroes.
+    let mut noted = Notification::default();
+    // SAFETY: it lives until the call returns, and is as large as the number of the request says.
+    match unsafe { ioctl::receive(listener.as_raw_fd(), &raw mut noted) } {
+        Ok(_) => Ok(Some(noted)),
+        Err(Errno::ENOENT | Errno::EINTR) => Ok(None),
+        Err(errno) => Err(CallError::new(format!("ioctl({}, SECCOMP_IOCTL_NOTIF_RECV)", call::fd(listener)), errno)),
+    }
+}
+
+/// SECCOMP_IOCTL_NOTIF_SEND: the call goes on as if it had not been told of. It may be gone by now.
+pub fn let_pass(listener: &OwnedFd, noted: &Notification) -> Result<()> {
+    let mut answer = Response { id: noted.id, value: 0, error: 0, flags: CONTINUE };
+    // SAFETY: it lives until the call returns, and is as large as the number of the request says.
+    match unsafe { ioctl::send(listener.as_raw_fd(), &raw mut answer) } {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(CallError::new(format!("ioctl({}, SECCOMP_IOCTL_NOTIF_SEND)", call::fd(listener)), errno)),
+    }
 }
 
 /// Whether this kernel knows the action, one of `SECCOMP_RET_*`; SECCOMP_GET_ACTION_AVAIL.

@@ -31,7 +31,9 @@ pub mod resctrl;
 pub mod resources;
 pub mod rootfs;
 pub mod seccomp;
+pub mod seccomp_explain;
 pub mod seccomp_profile;
+pub mod seccomp_record;
 pub mod show;
 pub mod step;
 

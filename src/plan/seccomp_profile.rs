@@ -20,15 +20,7 @@ pub const RECEIVER: &str = "run.oci.seccomp.receiver";
 /// Compiles the profile of a configuration, if it has one.
 pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoad>, Vec<Problem>> {
     let Some(given) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return Ok(None) };
-    let at = |field: &str| if field.is_empty() { "linux.seccomp".to_string() } else { format!("linux.seccomp.{field}") };
-    let fail = |field: &str, error: &dyn std::fmt::Display| vec![Problem::new(at(field), error.to_string())];
-    let default_action =
-        Action::from_oci(&given.default_action, given.default_errno_ret).map_err(|error| fail("defaultAction", &error))?;
-    let mut rules = Vec::with_capacity(given.syscalls.len());
-    for (index, syscall) in given.syscalls.iter().enumerate() {
-        rules.push(rule(syscall).map_err(|error| fail(&format!("syscalls[{index}]"), &error))?);
-    }
-    let profile = Profile { default_action, architectures: architectures(given, warnings)?, rules };
+    let profile = profile(given, Arch::NATIVE, warnings)?;
     let program = compile(&profile, Options::default()).map_err(|error| fail("", &error))?;
     if !program.unknown.is_empty() {
         warnings.push(format!("linux.seccomp: passed over unknown system calls: {}", program.unknown.join(", ")));
@@ -42,13 +34,29 @@ pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoa
     Ok(Some(SeccompLoad { filter: program.filter, flags: flags(given, program.notifies)?, listener }))
 }
 
+fn fail(field: &str, error: &dyn std::fmt::Display) -> Vec<Problem> {
+    let at = if field.is_empty() { "linux.seccomp".to_string() } else { format!("linux.seccomp.{field}") };
+    vec![Problem::new(at, error.to_string())]
+}
+
+/// The profile as it is meant on a machine of this architecture.
+pub fn profile<'a>(given: &'a Seccomp, native: Arch, warnings: &mut Vec<String>) -> Result<Profile<'a>, Vec<Problem>> {
+    let default_action =
+        Action::from_oci(&given.default_action, given.default_errno_ret).map_err(|error| fail("defaultAction", &error))?;
+    let mut rules = Vec::with_capacity(given.syscalls.len());
+    for (index, syscall) in given.syscalls.iter().enumerate() {
+        rules.push(rule(syscall).map_err(|error| fail(&format!("syscalls[{index}]"), &error))?);
+    }
+    Ok(Profile { default_action, architectures: architectures(given, native, warnings)?, rules })
+}
+
 /// Without those of the other byte order, which no program on this machine can be of: nothing would ever match their part of a filter.
-fn architectures(given: &Seccomp, warnings: &mut Vec<String>) -> Result<Vec<Arch>, Vec<Problem>> {
+fn architectures(given: &Seccomp, native: Arch, warnings: &mut Vec<String>) -> Result<Vec<Arch>, Vec<Problem>> {
     let mut all = Vec::with_capacity(given.architectures.len());
     for (index, name) in given.architectures.iter().enumerate() {
         let at = format!("linux.seccomp.architectures[{index}]");
         let arch = Arch::from_oci(name).map_err(|error| vec![Problem::new(&at, error.to_string())])?;
-        match arch.is_big_endian() == Arch::NATIVE.is_big_endian() {
+        match arch.is_big_endian() == native.is_big_endian() {
             true => all.push(arch),
             false => {
                 warnings.push(format!("{at}: {name} is of another byte order than this machine, where none of its programs run"))

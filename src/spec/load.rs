@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::{Mount, Problem, Process, Resources, Spec, field, index};
+use super::{DockerProfile, Mount, Problem, Process, Resources, Seccomp, Spec, field, index};
 
 /// Reads config.json.
 pub fn parse_config(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
@@ -30,6 +30,11 @@ pub fn parse_mounts(bytes: &[u8]) -> Result<Vec<Mount>, Vec<Problem>> {
         Some(b'[') => parse(bytes),
         _ => parse::<Spec>(bytes).map(|spec| spec.mounts),
     }
+}
+
+/// Reads the object `linux.seccomp` by itself, and what profiles of Docker's have besides.
+pub fn parse_seccomp(bytes: &[u8]) -> Result<(Seccomp, DockerProfile), Vec<Problem>> {
+    Ok((parse(bytes)?, parse(bytes)?))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Vec<Problem>> {

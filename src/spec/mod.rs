@@ -14,6 +14,7 @@ pub mod fixtures;
 pub mod load;
 pub mod names;
 pub mod number_list;
+pub mod seccomp_file;
 pub mod types;
 pub mod validate;
 pub mod write;

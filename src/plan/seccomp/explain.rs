@@ -4,7 +4,7 @@
 
 use super::arch::{Arch, X32_SYSCALL_BIT};
 use super::rules::{self, Answer, Clause, Numbers};
-use super::{Action, ENOSYS, Error, Options, Profile};
+use super::{Action, Condition, ENOSYS, Error, Options, Profile};
 
 /// What decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,27 @@ impl Judge {
     pub fn decide(&self, args: &[u64; 6]) -> Decision {
         let found = self.clauses.iter().find(|c| c.matches(args, self.arch));
         found.map_or(self.otherwise, |clause| Decision { action: clause.action, reason: Reason::Rule(clause.rule) })
+    }
+
+    /// What can come of a call of which these arguments are known: each possibility with the conditions that it still depends on, in the
+    /// order in which they are tried. The last one is what else it gets.
+    pub fn cases(&self, args: &[Option<u64>; 6]) -> Vec<(Vec<Condition>, Decision)> {
+        let mut cases = Vec::new();
+        for clause in &self.clauses {
+            let known = |c: &Condition| args[c.index as usize].map(|arg| rules::holds(c, arg, self.arch));
+            let decision = Decision { action: clause.action, reason: Reason::Rule(clause.rule) };
+            if clause.conditions().any(|c| known(c) == Some(false)) {
+                continue;
+            }
+            let conditions = clause.conditions().copied().collect();
+            if clause.conditions().all(|c| known(c) == Some(true)) {
+                cases.push((conditions, decision));
+                return cases;
+            }
+            cases.push((conditions, decision));
+        }
+        cases.push((Vec::new(), self.otherwise));
+        cases
     }
 
     /// The clauses, in the order in which they are tried.

@@ -106,6 +106,20 @@ impl Action {
         }
     }
 
+    /// Its name in a config.json.
+    pub const fn oci_name(self) -> &'static str {
+        match self {
+            Action::KillThread => "SCMP_ACT_KILL_THREAD",
+            Action::KillProcess => "SCMP_ACT_KILL_PROCESS",
+            Action::Trap => "SCMP_ACT_TRAP",
+            Action::Errno(_) => "SCMP_ACT_ERRNO",
+            Action::Trace(_) => "SCMP_ACT_TRACE",
+            Action::Allow => "SCMP_ACT_ALLOW",
+            Action::Log => "SCMP_ACT_LOG",
+            Action::Notify => "SCMP_ACT_NOTIFY",
+        }
+    }
+
     /// `SECCOMP_RET_*` of linux/seccomp.h with its data.
     pub const fn verdict(self) -> u32 {
         match self {

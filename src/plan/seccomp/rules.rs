@@ -185,19 +185,21 @@ impl Clause {
 
     /// Whether it matches these arguments.
     pub(super) fn matches(&self, args: &[u64; 6], arch: Arch) -> bool {
-        self.conditions().all(|c| {
-            let arg = args[c.index as usize];
-            let arg = if arch.is_wide() { arg } else { arg & LOW };
-            match c.op {
-                Op::Ne => arg != c.value,
-                Op::Lt => arg < c.value,
-                Op::Le => arg <= c.value,
-                Op::Eq => arg == c.value,
-                Op::Ge => arg >= c.value,
-                Op::Gt => arg > c.value,
-                Op::MaskedEq => arg & c.value == c.value_two,
-            }
-        })
+        self.conditions().all(|c| holds(c, args[c.index as usize], arch))
+    }
+}
+
+/// Whether a condition holds for its argument.
+pub(super) fn holds(c: &Condition, arg: u64, arch: Arch) -> bool {
+    let arg = if arch.is_wide() { arg } else { arg & LOW };
+    match c.op {
+        Op::Ne => arg != c.value,
+        Op::Lt => arg < c.value,
+        Op::Le => arg <= c.value,
+        Op::Eq => arg == c.value,
+        Op::Ge => arg >= c.value,
+        Op::Gt => arg > c.value,
+        Op::MaskedEq => arg & c.value == c.value_two,
     }
 }
 

@@ -12,12 +12,14 @@
 
 use std::collections::BTreeMap;
 
+mod docker;
 mod linux;
 mod object;
 mod process;
 mod resources;
 mod seccomp;
 
+pub use docker::*;
 pub use linux::*;
 pub(crate) use object::object;
 pub use object::{Field, Item, Object, Strict, Value, read_object, write_object};
