@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::harness::bundle::folder;
+use crate::harness::bundle::{folder, state_root};
 use crate::harness::look::eventually;
 use crate::harness::receive::Receiver;
 use crate::harness::{Bundle, Call, Need, Test, look};
@@ -15,6 +15,7 @@ use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
+    test!(too_few_descriptors_leave_nothing),
     test!(only_stdio_is_open),
     test!(callers_other_descriptors_are_closed),
     test!(preserved_descriptors),
@@ -153,4 +154,24 @@ fn pidfd_socket() {
     let (_, pidfd) = receiver.receive();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
     assert_eq!(look::status_field(&info, "Pid"), container.pid().to_string());
+}
+
+/// Wherever the runtime runs out of descriptors, it takes back what it has made with as few.
+fn too_few_descriptors_leave_nothing() {
+    let bundle = Bundle::args(&["/bin/true"]);
+    bundle.save();
+    let container = bundle.container();
+    for words in [&["create"][..], &["run", "--detach"], &["run"]] {
+        for most in 4..40 {
+            let script = format!("ulimit -n {most}; exec \"$@\"");
+            let words = [words, &["--bundle", bundle.path(), &bundle.id]].concat();
+            let output = bundle.output_of(Call::through(&["sh", "-c", &script, "sh"], &words));
+            if output.status.success() {
+                container.call(&["delete", "--force"]).output().ok();
+            }
+            let left: Vec<_> = fs::read_dir(state_root()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+            let cgroups = look::cgroups_named(&bundle.id);
+            assert!(left.is_empty() && cgroups.is_empty(), "{words:?} with {most} descriptors has left {left:?} {cgroups:?}");
+        }
+    }
 }

@@ -110,8 +110,8 @@ fn order() {
 
 /// Ctrl-C, or a service manager that stops a foreground `run`: its program does not run yet and cannot heed the signal.
 fn interrupted_while_a_hook_runs() {
-    for kind in &KINDS[..4] {
-        let mut bundle = bundle("echo ran >>/log/ran");
+    for kind in &KINDS[..5] {
+        let mut bundle = bundle(if *kind == "poststart" { "exec sleep 1000" } else { "echo ran >>/log/ran" });
         fs::remove_file(log().join("begun")).unwrap_or_default();
         hook(&mut bundle, kind, "echo begun >$log/begun; sleep 1000");
         let run = bundle.run_call(&[]).spawn();

@@ -10,7 +10,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::bundle::{new_id, state_root, wait_orphan};
+use crate::harness::bundle::{folder, new_id, state_root, wait_orphan};
 use crate::harness::look::{self, eventually};
 use crate::harness::{Bundle, Call, Test, call};
 use crate::test;
@@ -48,6 +48,8 @@ pub const TESTS: &[Test] = &[
         ("runc", "leaves the command that makes the container, and its hook"),
         ("crun", "leaves the command that makes the container, and its hook"),
     ]),
+    test!(a_poststart_hook_that_never_ends_gives_way_to_force)
+        .differs(&[("runc", "leaves the command that runs the hook"), ("crun", "leaves the command that runs the hook")]),
     test!(twenty_lives_at_once),
     test!(killed_in_the_middle_of_create).seconds(120).differs(&[
         ("runc", "makes the cgroup before it has written down that there is a container"),
@@ -68,6 +70,35 @@ fn a_hook_that_never_ends_gives_way_to_force() {
     container.call(&["delete", "--force"]).output().ok();
     assert!(!making.wait().unwrap().success());
     container.call(&["state"]).output().fails();
+}
+
+/// The command that runs them holds the container meanwhile, be it start or run.
+fn a_poststart_hook_that_never_ends_gives_way_to_force() {
+    let begun = folder().join("begun");
+    let script = format!("echo $$ >{0}.tmp; mv {0}.tmp {0}; exec sleep 1000", begun.display());
+    for detached in [false, true] {
+        let _ = fs::remove_file(&begun);
+        let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+        bundle
+            .set("/hooks/poststart/-", json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }));
+        let container = bundle.container();
+        let files = (bundle.dir.join("command-out"), bundle.dir.join("command-err"));
+        let mut starting = if detached {
+            bundle.run_call(&["--detach"]).spawn_to(&files.0, &files.1)
+        } else {
+            bundle.output_of(bundle.create_call(&[])).ok();
+            container.call(&["start"]).spawn_to(&files.0, &files.1)
+        };
+        eventually("the hook runs", || begun.exists());
+        let (pid, hook) = (container.pid(), fs::read_to_string(&begun).unwrap().trim().parse().unwrap());
+        let started = std::time::Instant::now();
+        container.call(&["delete", "--force"]).output().ok();
+        assert!(started.elapsed() < Duration::from_secs(8) * call::patience(), "it has waited for the hook");
+        assert!(!starting.wait().unwrap().success(), "what ran the hook says that all is well");
+        assert!(!look::alive(pid));
+        eventually("the hook is dead", || !look::alive(hook));
+        container.call(&["state"]).output().fails();
+    }
 }
 
 fn create_stops_before_the_program() {

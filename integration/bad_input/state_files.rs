@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -20,6 +21,7 @@ pub const TESTS: &[Test] = &[
     test!(damaged_state).differs(OWN_WORDS).seconds(120),
     test!(damaged_configuration).differs(OWN_WORDS),
     test!(pid_of_another).differs(OWN_WORDS),
+    test!(state_of_another_boot).differs(OWN_WORDS),
     test!(damaged_containers_are_listed).differs(OWN_WORDS),
     test!(strangers_in_the_state_root).differs(OWN_WORDS),
 ];
@@ -128,6 +130,32 @@ fn pid_of_another() {
     change(&state_file(&container.id), "init_process_pid", victim.into());
     container.delete();
     assert!(alive(victim), "a process that is not the container's was killed");
+}
+
+/// After a reboot the pid and the cgroup of the state are somebody else's: here a container's that runs. None of them is touched, not even
+/// while a delete by force waits for another command to let go of the container.
+fn state_of_another_boot() {
+    let victim = Bundle::new().run_detached();
+    let (pid, state) = (victim.pid(), fs::read(state_file(&victim.id)).unwrap());
+    for (words, held) in [(vec!["delete"], false), (vec!["delete", "--force"], false), (vec!["delete", "--force"], true)] {
+        let dir = state_root().join("old");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("state.json"), &state).unwrap();
+        change(&dir.join("state.json"), "id", "old".into());
+        change(&dir.join("state.json"), "boot_id", "00000000-0000-0000-0000-000000000000".into());
+        assert!(Call::new(&["state", "old"]).output().ok().contains("\"stopped\""));
+        let lock = Flock::lock(fs::File::open(&dir).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let lock = held.then_some(lock);
+        let deleting = Call::new(&[&words[..], &["old"]].concat()).spawn();
+        if lock.is_some() {
+            // Long enough for it to see the lock, and what it must not do is done at once.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        drop(lock);
+        deleting.finish().ok();
+        assert!(!dir.exists(), "{words:?}");
+        assert!(alive(pid) && victim.status() == "running", "{words:?} has killed a stranger, held: {held}");
+    }
 }
 
 /// They are there: their ids are taken, and somebody has to delete them.

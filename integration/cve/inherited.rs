@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::bundle::{folder, state_root};
+use crate::harness::bundle::{folder, state_root, wait_orphan};
 use crate::harness::{Bundle, Call, Test, call, skip};
 use crate::test;
 
@@ -20,6 +20,8 @@ pub const TESTS: &[Test] = &[
         .differs(&[("runc", "does this in another way"), ("crun", "does this in another way")]),
     test!(cve_2020_15257_abstract_sockets_of_the_host),
     test!(secrets_of_the_caller_are_not_seen),
+    test!(environment_of_the_caller_is_not_seen_before_the_start)
+        .differs(&[("runc", "shows the environment of its caller"), ("crun", "shows the environment of its caller")]),
 ];
 
 /// A user that has no entry anywhere.
@@ -160,4 +162,36 @@ fn secrets_of_the_caller_are_not_seen() {
     bundle.set("/process/env", json!(["PATH=/bin"]));
     let output = bundle.run_call(&[]).env("SECRET", "of-the-caller").output().ok();
     assert!(!output.contains("of-the-caller") && !output.contains("--bundle"), "{output}");
+}
+
+/// Nor in the process that waits for its start, in a pid namespace of its own or in another container's; a hook without an environment
+/// of its own gets the caller's all the same.
+fn environment_of_the_caller_is_not_seen_before_the_start() {
+    let secret = |call: Call| call.env("SECRET", "of-the-caller");
+    let seen_by = |id: &str| Call::new(&["exec", id, "/bin/sh", "-c", "cat /proc/[0-9]*/environ; echo end"]).output().ok();
+    let (hook, pod) = (folder().join("hook"), Bundle::new());
+    for with_hook in [false, true] {
+        let mut bundle = Bundle::new();
+        if with_hook {
+            let script = format!("echo \"$SECRET\" >{}", hook.display());
+            bundle.set("/hooks/createContainer/-", json!({ "path": "/bin/sh", "args": ["sh", "-c", script] }));
+        }
+        let first = bundle.container();
+        bundle.output_of(secret(bundle.create_call(&[]))).ok();
+        let seen = seen_by(&first.id);
+        assert!(seen.contains("PATH=/bin") && seen.ends_with("end\n") && !seen.contains("of-the-caller"), "{seen:?}");
+        let environ = fs::read(format!("/proc/{}/environ", first.pid())).unwrap();
+        assert!(environ.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&environ));
+    }
+    assert_eq!(fs::read_to_string(hook).unwrap(), "of-the-caller\n");
+    let pod = pod.run_detached();
+    let mut second = Bundle::new();
+    second.namespace("pid", Some(&format!("/proc/{}/ns/pid", pod.pid())));
+    let second_container = second.container();
+    second.output_of(secret(second.create_call(&[]))).ok();
+    let seen = seen_by(&pod.id);
+    assert!(seen.contains("PATH=/bin") && !seen.contains("of-the-caller"), "{seen:?}");
+    let orphan = second_container.pid();
+    drop(second_container);
+    wait_orphan(orphan);
 }

@@ -260,7 +260,8 @@ impl<'a> Making<'a> {
             ParentOp::AwaitExec => self.spawned()?.await_exec(),
             ParentOp::PoststartHooks => {
                 let state = self.state.for_hooks(Status::Running);
-                hooks::run_all_unless(&self.plan.hooks.poststart, &state, None, self.interrupt())
+                let run = || hooks::run_all_unless(&self.plan.hooks.poststart, &state, None, self.interrupt());
+                self.entry.while_hooks_run(&self.state, run)
             }
         }
     }
@@ -274,8 +275,12 @@ impl<'a> Making<'a> {
 impl Making<'_> {
     /// The journal: what is going to be made, and the configuration that says so.
     fn save_creating(&mut self) -> Result<()> {
-        self.entry.create("config.json", &self.bundle.bytes)?;
-        self.entry.save_with(&self.state, &self.bundle.spec.mounts)
+        let saved = self
+            .entry
+            .create("config.json", &self.bundle.bytes)
+            .and_then(|()| self.entry.save_with(&self.state, &self.bundle.spec.mounts));
+        // Nothing has been made: there is nothing to look for, which needs descriptors that there may be none of.
+        saved.inspect_err(|_| self.state.cgroup = SavedCgroup::default())
     }
 
     /// `start` binds the socket for a container that was created; `run` is its own start.

@@ -118,19 +118,25 @@ pub fn destroy(state: &State) -> Result<()> {
     state.resctrl.as_ref().map_or(Ok(()), rdt::remove)
 }
 
-/// Ends the command that is still making the container: a hook of it may never end. What it has made a process of ends with it.
+/// Ends the command that is still making the container, or runs its poststart hooks: a hook may never end. What it has made a process of
+/// ends with it.
 fn kill_maker(state: &State) -> Result<()> {
-    let maker = State { init_process_pid: state.creator_pid, init_process_start: state.creator_start, ..state.clone() };
-    match init_process::open(&maker)? {
-        Some(pidfd) if state.creating => match pid::send_signal(&pidfd, libc::SIGKILL) {
+    let maker = if state.creating { Some((state.creator_pid, state.creator_start)) } else { state.poststart_by };
+    let Some((init_process_pid, init_process_start)) = maker else { return Ok(()) };
+    match init_process::open(&State { init_process_pid, init_process_start, ..state.clone() })? {
+        Some(pidfd) => match pid::send_signal(&pidfd, libc::SIGKILL) {
             Err(error) if error.errno != Errno::ESRCH => Err(error).told(|| format!("cannot kill the maker of {}", state.id)),
             _ => Ok(()),
         },
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
 fn kill_everything(state: &State) -> Result<()> {
+    // As in `destroy`.
+    if state.is_of_another_boot() {
+        return Ok(());
+    }
     kill_first(state)?;
     Cgroup::reopen(&state.cgroup)?.kill()
 }

@@ -60,7 +60,8 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     gate::remove(&entry)?;
     if state.poststart {
         let hooks = saved_hooks(&entry)?;
-        if let Err(error) = hooks::run_all(&hooks.poststart, &state.for_hooks(Status::Running), None) {
+        let run = || hooks::run_all(&hooks.poststart, &state.for_hooks(Status::Running), None);
+        if let Err(error) = entry.while_hooks_run(&state, run) {
             return Err(undo(store, &entry, &state, error));
         }
     }

@@ -69,6 +69,9 @@ pub struct State {
     /// The configuration has poststart hooks.
     #[serde(default)]
     pub poststart: bool,
+    /// Who runs the poststart hooks at this moment, and holds the container meanwhile: its pid and when it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poststart_by: Option<(i32, u64)>,
     /// The configuration has poststop hooks.
     #[serde(default)]
     pub poststop: bool,

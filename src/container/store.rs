@@ -11,7 +11,7 @@ use super::state::{Signs, State, Status, VERSION, status};
 use crate::cgroup::Cgroup;
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::types::Errno;
-use crate::linux::{fd, proc};
+use crate::linux::{fd, pid, proc};
 use crate::plan::Id;
 use crate::process::gate;
 use crate::spec::types::Mount;
@@ -207,6 +207,17 @@ impl Entry {
         let bytes = serde_json::to_vec(&WithRuncFields::of(state, mounts))
             .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
         self.write("state.json", &bytes)
+    }
+
+    /// Runs the poststart hooks, and has the state say that we do: `delete --force` then need not wait for one that never ends.
+    pub fn while_hooks_run(&self, state: &State, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        let own = pid::getpid();
+        let start = proc::pid_stat(own).ok().flatten().map(|stat| stat.start_time);
+        // Where it cannot be said (a full disk), a delete waits its time: that is no reason not to run them.
+        let _ = self.save(&State { poststart_by: start.map(|start| (own, start)), ..state.clone() });
+        run()?;
+        let _ = self.save(state);
+        Ok(())
     }
 
     /// Makes a file of this container that is not there, for root only. It is not there at once: it counts from the next

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod call;
 pub mod clone;
 pub mod cred;
+pub mod environment;
 pub mod exe;
 pub mod fd;
 pub mod mount;

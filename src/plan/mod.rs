@@ -108,6 +108,13 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
+impl Hooks {
+    /// Whether one that the container's process runs gets the environment of the runtime's caller.
+    pub fn inherit_inside(&self) -> bool {
+        self.create_container.iter().chain(&self.start_container).any(|hook| hook.env.is_none())
+    }
+}
+
 /// One program to run at a point of the lifecycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {

@@ -67,15 +67,24 @@ pub fn remove(directory: impl AsFd) -> Result<()> {
 
 impl Gate {
     /// Waits for `start`: whether that wants to know the times of what comes now.
+    ///
+    /// By now create has said that the container is created, and nobody would hear of a failure before `start` comes. So one is waited
+    /// out until there is something to be read, and is an error only if it is there still.
     pub fn wait(&self) -> Result<bool> {
+        let told = || "cannot wait at the start gate".to_string();
         let mut byte = [0];
+        let mut failed = false;
         loop {
             match nix::unistd::read(&self.fifo, &mut byte) {
                 Err(Errno::EINTR) => {}
                 Ok(1) => return Ok(byte == TRACED),
                 Ok(_) => return Err(Error::new(Kind::Peer, "the start gate has an end of file")),
-                Err(errno) => {
-                    return Err(Error::new(Kind::Kernel, "cannot wait at the start gate").call("read(exec.fifo)", errno));
+                Err(errno) if failed && errno != Errno::EAGAIN => {
+                    return Err(Error::new(Kind::Kernel, told()).call("read(exec.fifo)", errno));
+                }
+                Err(_) => {
+                    failed = true;
+                    pid::wait_readable(&self.fifo, None).told(told)?;
                 }
             }
         }
@@ -222,6 +231,25 @@ mod tests {
             remove(&directory).unwrap();
             remove(&directory).unwrap();
             assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_read_yet_is_waited_for() {
+        let scratch = Scratch::new();
+        in_child(|| {
+            let directory = scratch.dir();
+            let gate = make(&directory).unwrap();
+            // So that read(2) answers EAGAIN.
+            fd::set_nonblocking(&gate.fifo, true).unwrap();
+            let process = match clone3(&CloneArgs::default()).unwrap() {
+                Cloned::Child => exit_now(i32::from(gate.wait().is_err())),
+                Cloned::Parent { pidfd, .. } => pidfd,
+            };
+            drop(gate);
+            assert!(!pid::wait_exited(&process, Some(Duration::from_millis(50))).unwrap(), "it did not wait");
+            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::Executed);
+            assert_eq!(pid::wait(&process).unwrap(), pid::Exit::Code(0));
         });
     }
 

@@ -16,7 +16,7 @@ use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, probe, signal, socket};
+use crate::linux::{cred, environment, probe, signal, socket};
 use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
@@ -364,6 +364,7 @@ fn first_process(spawn: &Spawn, joins: &[Join], work: &Work<'_>, context: InitCo
 /// its namespaces from its first moment, before it could close anything itself.
 fn begin_first(work: &Work<'_>, context: &InitContext, channel: &Channel) -> Result<()> {
     pid::set_parent_death_signal(libc::SIGKILL).told(|| "cannot tie the process to the runtime".into())?;
+    environment::hide(work.hooks.inherit_inside());
     let mut keep = context.fds();
     keep.push(channel.as_fd().as_raw_fd());
     init::last::close_descriptors(work.exec.inherited_fds, keep)

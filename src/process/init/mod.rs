@@ -30,7 +30,7 @@ use crate::linux::clone::exit_now;
 use crate::linux::proc::Procfs;
 use crate::linux::signal::Set;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, mount, netlink, pid, sched};
+use crate::linux::{cred, environment, mount, netlink, pid, sched};
 use crate::plan::step::{Identity, Op, Step};
 use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
@@ -180,8 +180,9 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// First of all: nothing of the runtime stays open here, and the process dies when the runtime does.
+    /// First of all: nothing of the runtime stays open here, or can be read in /proc, and the process dies when the runtime does.
     fn begin(&mut self) -> Result<()> {
+        environment::hide(self.work.hooks.inherit_inside());
         let mut keep = std::mem::take(&mut self.given);
         keep.extend(self.channel.iter().map(|channel| channel.as_fd().as_raw_fd()));
         last::close_descriptors(self.work.exec.inherited_fds, keep)?;
