@@ -510,6 +510,8 @@ fn state_directory_as_tools_read_it() {
     assert_eq!(config["mounts"][0]["destination"], bundle.config["mounts"][0]["destination"]);
     assert_eq!(config["mounts"].as_array().unwrap().len(), bundle.config["mounts"].as_array().unwrap().len());
     assert_eq!(state["namespace_paths"]["NEWPID"], json!(format!("/proc/{}/ns/pid", container.pid())));
+    let streams = [0, 1, 2].map(|number| fs::read_link(format!("/proc/{}/fd/{number}", container.pid())).unwrap());
+    assert_eq!(state["external_descriptors"], json!(streams));
     container.start();
     assert!(!dir.join("exec.fifo").exists(), "it is there exactly while the container is created");
 }

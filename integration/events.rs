@@ -22,7 +22,7 @@ pub const TESTS: &[Test] = &[
         .differs(&[("crun", "has no events"), ("runc", "has no --pressure")]),
     test!(members_in_runcs_order).needs(&[Need::Cgroup2]).differs(NOT_CRUN),
     test!(stopped_and_unknown_containers).differs(NOT_CRUN),
-    test!(wrong_intervals).differs(NOT_CRUN),
+    test!(wrong_intervals),
 ];
 
 fn stats_once() {

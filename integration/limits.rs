@@ -26,7 +26,9 @@ pub const TESTS: &[Test] = &[
     test!(cpu_files).needs(&[CPU]).differs(&[("crun", "sets no burst")]),
     test!(io_files).needs(&[IO, Need::Program("losetup")]),
     test!(cpuset_files).needs(&[Need::Controller("cpuset")]),
-    test!(hugetlb_files).needs(&[Need::Controller("hugetlb")]),
+    test!(hugetlb_files)
+        .needs(&[Need::Controller("hugetlb")])
+        .differs(&[("runc", "names the file and not the field"), ("crun", "sets no limit of reservations")]),
     test!(rdma_device_is_named).needs(&[Need::Controller("rdma")]).differs(&[("crun", "ignores rdma")]),
     test!(misc_resource_is_named).needs(&[Need::Controller("misc")]),
     test!(no_more_than_the_first_process).needs(&[PIDS]).differs(&[("crun", "takes 0 for no limit")]),

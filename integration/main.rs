@@ -45,6 +45,7 @@ mod lsm;
 mod mounts;
 mod namespaces;
 mod outputs;
+mod pipes;
 mod process;
 mod rootfs;
 mod rootless;
@@ -97,6 +98,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "seccomp_tools", tests: seccomp_tools::TESTS },
     Group { name: "arguments", tests: arguments::TESTS },
     Group { name: "outputs", tests: outputs::TESTS },
+    Group { name: "pipes", tests: pipes::TESTS },
     Group { name: "callers", tests: callers::TESTS },
     Group { name: "contract", tests: contract::TESTS },
 ];

@@ -14,7 +14,9 @@ use crate::test;
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(container_is_a_scope),
-    test!(without_systemd_it_is_said).needs(&[Need::Cgroup2]).differs(&[("crun", "says it in other words")]),
+    test!(without_systemd_it_is_said)
+        .needs(&[Need::Cgroup2])
+        .differs(&[("crun", "says it in other words"), ("runc", "says it in other words")]),
     test!(default_unit).differs(&[("runc", "its prefix is its own name"), ("crun", "its prefix is its own name")]),
     test!(limits_are_systemds_too).needs(&[Need::Controller("pids"), Need::Controller("memory")]),
     test!(every_limit_survives_a_reload).needs(&[Need::Controller("cpu"), Need::Controller("io"), Need::Controller("memory")]),
@@ -25,6 +27,9 @@ pub const TESTS: &[Test] = &[
     test!(lifecycle_without_the_flag),
     test!(exec_joins_the_scope),
     test!(foreground_leaves_no_unit),
+    test!(lack_of_memory_is_said_every_time)
+        .needs(&[Need::Controller("memory")])
+        .differs(&[("runc", "does not say why"), ("crun", "does not say why")]),
     test!(cgroup_namespace_is_the_scope),
     test!(killed_runtime_leaves_what_can_be_deleted),
     test!(path_must_name_a_unit),
@@ -260,6 +265,20 @@ fn foreground_leaves_no_unit() {
     let output = run(&bundle, &[]).output();
     assert_eq!((output.code(), output.stdout.as_str()), (3, "out\n"));
     assert_eq!(shown(&unit(&bundle), "LoadState"), "not-found");
+}
+
+/// Although systemd removes the cgroup as soon as the process is gone.
+fn lack_of_memory_is_said_every_time() {
+    for _ in 0..10 {
+        let mut bundle = bundle("exec dd if=/dev/zero of=/dev/null bs=64M count=1");
+        bundle.set("/linux/resources", json!({ "memory": { "limit": 24 << 20, "swap": 24 << 20 } }));
+        let output = run(&bundle, &[]).output();
+        assert_eq!(output.code(), 137, "{output:?}");
+        assert!(output.stderr.contains("for lack of memory: limit 25165824 bytes, peak "), "{output:?}");
+    }
+    let mut bundle = bundle("kill -9 $$");
+    bundle.set("/linux/resources", json!({ "memory": { "limit": 24 << 20 } }));
+    assert_eq!(run(&bundle, &[]).output().stderr, "");
 }
 
 /// The process does not go on before it is where its namespace shall begin.

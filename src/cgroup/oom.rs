@@ -2,12 +2,17 @@
 //! Whether a container lacked memory, and how much it had: read when something of it has failed or died, never before. Called by
 //! `create`, `start`, `run` and `events`.
 
+use std::cell::Cell;
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::Cgroup;
-use super::path::{Dir, find_number};
+use super::path::{self, Dir, find_number};
 use crate::error::{Code, Error, Kind};
+use crate::linux::fd::{self, OFlag};
 use crate::linux::types::Errno;
+use crate::plan::resources::Tree;
 
 /// What a container's cgroup says of its memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +70,80 @@ impl Cgroup {
             Some(lack) => explained(error, &lack),
             None => error,
         }
+    }
+}
+
+/// For how long after the last news of a cgroup what its parent counts is taken for its own.
+const RECENT: Duration = Duration::from_secs(5);
+
+/// Keeps what a cgroup says of its memory, for when it is gone: systemd removes that of a scope as soon as the last process has ended,
+/// perhaps before it can be asked what that died of. The kernel tells of a limit that is reached, and of a kill, before the process dies.
+pub struct Witness<'a> {
+    cgroup: &'a Cgroup,
+    /// memory.events; POLLPRI says that it has changed.
+    events: OwnedFd,
+    last: Cell<Lack>,
+    /// The cgroup above, which outlives it, and counts what is below too; how many kills it had at the last news, and when that was.
+    above: Option<Dir>,
+    kills_above: Cell<u64>,
+    news: Cell<Option<Instant>>,
+}
+
+impl Cgroup {
+    /// A witness, where systemd owns the cgroup; in any other case it stays until it is removed by us.
+    pub fn witness(&self) -> Option<Witness<'_>> {
+        self.saved.unit.as_ref()?;
+        let events = fd::openat(self.v2.as_ref()?, "memory.events", OFlag::O_RDONLY, 0).ok()?;
+        let above = path::parent_of(self.saved.v2.as_ref()?, Tree::V2).ok().flatten().map(|(dir, _)| dir);
+        let witness =
+            Witness { cgroup: self, events, last: Cell::default(), above, kills_above: Cell::new(0), news: Cell::new(None) };
+        witness.look().then_some(witness)
+    }
+}
+
+impl Witness<'_> {
+    /// What to poll(2) for POLLPRI.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// There is news: remembers it. False when the cgroup is gone.
+    pub fn heard(&self) -> bool {
+        self.news.set(Some(Instant::now()));
+        self.look()
+    }
+
+    fn look(&self) -> bool {
+        // First, so that a change after this look is news again.
+        if nix::sys::uio::pread(&self.events, &mut [0; 512], 0).is_err() {
+            return false;
+        }
+        let Some(now) = self.cgroup.lack_of_memory() else { return false };
+        self.kills_above.set(self.count_above());
+        self.last.set(self.with_last(now));
+        true
+    }
+
+    /// What has gone away between two files is as it was.
+    fn with_last(&self, now: Lack) -> Lack {
+        let last = self.last.get();
+        Lack { limit: now.limit.or(last.limit), peak: now.peak.or(last.peak), ..now }
+    }
+
+    fn count_above(&self) -> u64 {
+        let events = self.above.as_ref().and_then(|dir| dir.read("memory.events").ok());
+        events.and_then(|events| find_number(&events, "oom_kill")).unwrap_or(0)
+    }
+
+    /// All that is known now, whether the cgroup is still there or not.
+    pub fn lack_of_memory(&self) -> Lack {
+        if let Some(now) = self.cgroup.lack_of_memory() {
+            return self.with_last(now);
+        }
+        let last = self.last.get();
+        let recent = self.news.get().is_some_and(|news| news.elapsed() < RECENT);
+        let more = if recent { self.count_above().saturating_sub(self.kills_above.get()) } else { 0 };
+        Lack { kills: last.kills + more, ..last }
     }
 }
 

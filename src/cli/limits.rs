@@ -46,7 +46,7 @@ fn contents(path: &str) -> Result<Vec<u8>> {
         |error: &dyn std::fmt::Display| Error::new(Kind::Usage, format!("cannot read the limits from {source}: {error}"));
     let bytes = match path {
         "-" => fd::read_bounded(std::io::stdin(), bundle::CONFIG_MAX),
-        path => fd::read_file_bounded(path, bundle::CONFIG_MAX),
+        path => fd::open_given(path).and_then(|file| fd::read_given(file, bundle::CONFIG_MAX)),
     };
     bytes.map_err(|error| cannot(&error))
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a bundle to a plan: config.json is read once, checked whole, and planned before anything is made (runtime.md, Create; bundle.md).
 
-use nix::fcntl::OFlag;
-
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd;
 use crate::linux::types::Errno;
@@ -36,7 +34,7 @@ pub fn read_config(bundle: &str, config: Option<&str>) -> Result<Bundle> {
     let told = || format!("cannot open the bundle {bundle}");
     fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
     let path = config.map_or_else(|| format!("{bundle}/config.json"), String::from);
-    let file = match fd::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+    let file = match fd::open_given(&path) {
         Ok(file) => file,
         Err(error) if error.errno == Errno::ENOENT => {
             let (name, hint) = match config {
@@ -49,9 +47,7 @@ pub fn read_config(bundle: &str, config: Option<&str>) -> Result<Bundle> {
         }
         Err(error) => return Err(Error::from(error).doing(format!("cannot open {path}"))),
     };
-    let told = || format!("cannot read {path}");
-    fd::require_regular(&file).told(told)?;
-    let bytes = fd::read_bounded(&file, CONFIG_MAX).told(told)?;
+    let bytes = fd::read_given(&file, CONFIG_MAX).told(|| format!("cannot read {path}"))?;
     let spec = load::parse_config(&bytes).map_err(|problems| refused("config.json", problems))?;
     let checked = validate::config(&spec);
     if !checked.problems.is_empty() {

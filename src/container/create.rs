@@ -11,7 +11,8 @@ use super::bundle::Bundle;
 use super::notify::NotifySocket;
 use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
-use super::{delete, foreground, notify};
+use super::{delete, foreground, init_process, notify};
+use crate::cgroup::oom::{Lack, Witness};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks;
@@ -90,6 +91,7 @@ pub fn make_with(
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     drop(entry);
+    let witness = cgroup.as_ref().filter(|_| signals.is_some()).and_then(Cgroup::witness);
     let ended = match signals {
         None => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
             Ok(()) => return Ok(0),
@@ -98,11 +100,12 @@ pub fn make_with(
         Some(signals) => {
             // Its program may run for long.
             trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
-            foreground::wait(spawned, &signals, notify.as_ref())
+            foreground::wait(spawned, &signals, notify.as_ref(), witness.as_ref())
         }
     };
     if let Ok(status) = ended {
-        tell_lack_of_memory(cgroup.as_ref(), status, warn);
+        let lack = || witness.as_ref().map(Witness::lack_of_memory).or_else(|| cgroup.as_ref()?.lack_of_memory());
+        tell_lack_of_memory(&lack, status, warn);
     }
     // A run that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
@@ -140,9 +143,12 @@ pub(super) fn tell_times(steps: &[Step], times: &Times, debug: Warn<'_>) {
 }
 
 /// An exit status of 137 alone does not say who killed.
-fn tell_lack_of_memory(cgroup: Option<&Cgroup>, status: u8, warn: Warn<'_>) {
+fn tell_lack_of_memory(lack: &dyn Fn() -> Option<Lack>, status: u8, warn: Warn<'_>) {
     const KILLED: u8 = 128 + libc::SIGKILL as u8;
-    if let Some(lack) = cgroup.filter(|_| status == KILLED).and_then(Cgroup::lack_of_memory).filter(|lack| lack.kills > 0) {
+    if status != KILLED {
+        return;
+    }
+    if let Some(lack) = lack().filter(|lack| lack.kills > 0) {
         warn(&format!("the kernel killed the container's process for lack of memory: {lack}"));
     }
 }
@@ -391,6 +397,7 @@ impl Making<'_> {
     /// From here on the container exists, whatever becomes of the runtime.
     fn save_created(&mut self) -> Result<()> {
         self.state.init_process_start = start_time(self.state.init_process_pid)?;
+        self.state.external_descriptors = init_process::streams(self.state.init_process_pid);
         self.state.creating = false;
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }

@@ -89,7 +89,7 @@ pub fn exec(
     let Some(signals) = signals else { return Ok(0) };
     // Its program may run for long.
     trace::write(None).unwrap_or_else(|error| warn(&[error.to_string()]));
-    foreground::wait(spawned, &signals, None)
+    foreground::wait(spawned, &signals, None, None)
 }
 
 /// Puts the process where it belongs, and waits until it runs its program.
@@ -141,7 +141,8 @@ fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest,
 
 /// The process file, wholly: its writer removes it as soon as the command has ended.
 fn read_process(path: &str) -> Result<Process> {
-    let bytes = fd::read_file_bounded(path, bundle::CONFIG_MAX).told(|| format!("cannot read the process file {path}"))?;
+    let bytes = fd::open_given(path).and_then(|file| fd::read_given(file, bundle::CONFIG_MAX));
+    let bytes = bytes.told(|| format!("cannot read the process file {path}"))?;
     load::parse_process(&bytes).map_err(|problems| bundle::refused(path, problems))
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use super::state::State;
 use super::store::lives;
 use crate::error::{Result, Told};
-use crate::linux::pid;
 use crate::linux::types::Errno;
+use crate::linux::{fd, pid};
 
 /// A pidfd of the container's process, if it lives: opened first and checked afterwards, so that it cannot be another's.
 pub fn open(state: &State) -> Result<Option<OwnedFd>> {
@@ -20,4 +20,10 @@ pub fn open(state: &State) -> Result<Option<OwnedFd>> {
         other => other.told(|| format!("cannot open process {} of {}", state.init_process_pid, state.id))?,
     };
     Ok(lives(state.init_process_pid, state.init_process_start, &state.boot_id).then_some(pidfd))
+}
+
+/// What the standard streams of a process lead to, as links in /proc name it; empty where that cannot be seen, as runc has it.
+pub fn streams(pid: i32) -> Vec<String> {
+    let leads_to = |number: i32| fd::readlink(format!("/proc/{pid}/fd/{number}"));
+    (0..3).map(|number| leads_to(number).map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()).collect()
 }

@@ -96,8 +96,7 @@ fn configuration(entry: &Entry) -> Result<Spec> {
 
 fn read(path: &str) -> Result<Vec<Mount>> {
     let cannot = |error: &dyn std::fmt::Display| Error::new(Kind::Usage, format!("cannot read the mounts from {path}: {error}"));
-    let file = fd::open(path, fd::OFlag::O_RDONLY).map_err(|error| cannot(&error))?;
-    let bytes = fd::read_bounded(&file, bundle::CONFIG_MAX).map_err(|error| cannot(&error))?;
+    let bytes = fd::open_given(path).and_then(|file| fd::read_given(file, bundle::CONFIG_MAX)).map_err(|error| cannot(&error))?;
     load::parse_mounts(&bytes).map_err(|problems| bundle::refused(path, problems))
 }
 

@@ -16,7 +16,7 @@ use super::checkpoint::{self as shared, DESCRIPTORS, DESCRIPTORS_MAX, INVENTORY}
 use super::create::{self, Warn};
 use super::state::{State, Status};
 use super::store::{Entry, Store};
-use super::{delete, notify};
+use super::{delete, init_process, notify};
 use crate::cgroup::{self, Cgroup};
 use crate::criu::message::Kind as Task;
 use crate::criu::{self, Criu, Event, Places, Stage};
@@ -270,6 +270,7 @@ impl Restoring<'_> {
             self.entry.save(&self.state)?;
             rdt::make(resctrl, &saved, init)?;
         }
+        self.state.external_descriptors = init_process::streams(init);
         self.state.creating = false;
         self.entry.save(&self.state)
     }

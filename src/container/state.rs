@@ -40,6 +40,9 @@ pub struct State {
     pub init_process_pid: i32,
     /// When it started, in clock ticks since boot: with the pid, who it is.
     pub init_process_start: u64,
+    /// What its standard streams led to when it was made, as links in /proc name it: for tools, never read by us.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_descriptors: Vec<String>,
     /// The process that makes or made the container.
     pub creator_pid: i32,
     /// When that started.

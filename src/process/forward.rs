@@ -45,17 +45,19 @@ impl Signals {
     }
 }
 
-/// Something else to look after meanwhile: called when its descriptor is readable, until it says that it is done.
+/// Something else to look after meanwhile: called when something is heard from its descriptor, until it says that it is done.
 pub struct Watch<'a> {
-    /// What becomes readable.
+    /// What something is heard from.
     pub fd: BorrowedFd<'a>,
+    /// What is heard: that it is readable, or has news.
+    pub events: PollFlags,
     /// What to do then; false when there is no more to do.
     pub ready: &'a mut dyn FnMut() -> Result<bool>,
 }
 
 /// Waits for the end of a process and returns its exit status, 128+N for signal N. `master` is its terminal's.
 pub fn until_exit(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, master: Option<OwnedFd>) -> Result<u8> {
-    until_exit_watching(pidfd, own_pid, signals, master, None)
+    until_exit_watching(pidfd, own_pid, signals, master, Vec::new())
 }
 
 /// As [`until_exit`], looking after something else as well.
@@ -64,25 +66,21 @@ pub fn until_exit_watching(
     own_pid: i32,
     signals: &Signals,
     master: Option<OwnedFd>,
-    mut watch: Option<Watch<'_>>,
+    mut watches: Vec<Watch<'_>>,
 ) -> Result<u8> {
     let told = || "cannot wait for the process".to_string();
     let mut terminal = master.map(Joined::new).transpose()?;
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
-        fds.extend(watch.iter().map(|watch| PollFd::new(watch.fd, PollFlags::POLLIN)));
+        fds.extend(watches.iter().map(|watch| PollFd::new(watch.fd, watch.events)));
         fds.extend(terminal.iter().flat_map(Joined::interests));
         pid::poll(&mut fds, None).told(told)?;
         let (ended, signalled) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
-        let watched = watch.is_some() && fds[2].any() == Some(true);
+        let heard: Vec<bool> = fds[2..2 + watches.len()].iter().map(|fd| fd.any() == Some(true)).collect();
         if signalled {
             pass_on(pidfd, own_pid, signals, terminal.as_ref())?;
         }
-        if let (true, Some(look)) = (watched, &mut watch)
-            && !(look.ready)()?
-        {
-            watch = None;
-        }
+        look_after(&mut watches, &heard)?;
         if let Some(joined) = &mut terminal {
             if ended { joined.last_words() } else { joined.go_on() }.told(|| "cannot pass the terminal on".into())?;
         }
@@ -91,6 +89,19 @@ pub fn until_exit_watching(
             return Ok(status(exit));
         }
     }
+}
+
+/// Lets go of those that have no more to do.
+fn look_after(watches: &mut Vec<Watch<'_>>, heard: &[bool]) -> Result<()> {
+    let (mut heard, mut done) = (heard.iter(), Ok(()));
+    watches.retain_mut(|watch| match heard.next() {
+        Some(true) => (watch.ready)().unwrap_or_else(|error| {
+            done = Err(error);
+            false
+        }),
+        _ => true,
+    });
+    done
 }
 
 /// Every signal that is waiting: to the process; the size of the terminal is ours to keep, dead children are ours to reap.

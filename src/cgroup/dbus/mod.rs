@@ -23,8 +23,8 @@ use wire::{Message, Writer, kind};
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 /// The bus itself.
 const BUS: &str = "org.freedesktop.DBus";
-/// How long one call, or the job that it starts, may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The patience of every connection but those of tests.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a call may go without any answer before the other side is nudged.
 const NUDGE: Duration = Duration::from_millis(200);
 
@@ -70,6 +70,8 @@ pub struct Connection {
     serial: u32,
     received: Vec<u8>,
     signals: VecDeque<Message>,
+    /// How long one call, or the job that it starts, may take.
+    patience: Duration,
 }
 
 impl Connection {
@@ -79,20 +81,20 @@ impl Connection {
             None => ("/run/systemd/private".to_string(), "/run/dbus/system_bus_socket".to_string()),
             Some(dir) => (format!("{dir}/systemd/private"), format!("{dir}/bus")),
         };
-        match Connection::open_at(&own, false) {
+        match Connection::open_at(&own, false, PATIENCE) {
             Ok(connection) => Ok(connection),
             // Not there, or not for us.
-            Err(_) => Connection::open_at(&bus, true),
+            Err(_) => Connection::open_at(&bus, true, PATIENCE),
         }
     }
 
-    fn open_at(path: &str, on_bus: bool) -> Result<Connection> {
+    fn open_at(path: &str, on_bus: bool, patience: Duration) -> Result<Connection> {
         let what = || format!("cannot reach systemd at {path}");
         let hint = "is systemd running here? without it, use the cgroupfs driver";
-        let socket = socket::connect_within(socket::Kind::Stream, path, PATIENCE)
+        let socket = socket::connect_within(socket::Kind::Stream, path, patience)
             .told(what)
             .map_err(|error| error.cause(Code::Systemd).hint(hint))?;
-        let mut connection = Connection { socket, on_bus, serial: 0, received: Vec::new(), signals: VecDeque::new() };
+        let mut connection = Connection { socket, on_bus, serial: 0, received: Vec::new(), signals: VecDeque::new(), patience };
         connection.authenticate().map_err(|error| error.doing(what()))?;
         if on_bus {
             connection.call_bus("Hello", "", Vec::new()).map_err(|failure| failure.doing(what()))?;
@@ -102,7 +104,7 @@ impl Connection {
 
     /// EXTERNAL without a name: whoever the kernel says this is. So it also works where ids are mapped (user_namespaces(7)).
     fn authenticate(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         // All at once, and nothing more until it is answered: systemd may lose sight of a call that follows BEGIN too closely.
         socket::send(&self.socket, b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", &[])?;
         loop {
@@ -129,7 +131,7 @@ impl Connection {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         if left.is_zero() || pid::poll(&mut polled, Some(left))? == 0 {
-            return Err(CallError::new(format!("recv(systemd): no answer within {} s", PATIENCE.as_secs()), Errno::ETIMEDOUT));
+            return Err(CallError::new(format!("recv(systemd): no answer within {:?}", self.patience), Errno::ETIMEDOUT));
         }
         let mut buffer = [0; 4096];
         use std::os::fd::AsRawFd;
@@ -188,7 +190,7 @@ impl Connection {
     }
 
     fn exchange(&mut self, call: &wire::Call<'_>) -> std::result::Result<Message, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let broken = |error: CallError| Failure::Broken(error.into());
         self.serial += 1;
         let serial = self.serial;
@@ -237,7 +239,7 @@ impl Connection {
 
     /// Waits until a job has ended: its result, `done` where it went well.
     pub fn job_result(&mut self, job: &str) -> Result<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             let message = match self.signals.pop_front() {
                 Some(message) => message,
@@ -259,3 +261,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,15 +84,16 @@ pub fn copy_contents(from: impl AsFd, to: impl AsFd) -> Result<()> {
 
 /// Reads a regular file of the host by its path, at most `max` bytes; a FIFO or device is EINVAL and never waited for.
 pub fn read_file_bounded(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
-    read_regular(dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?, max)
+    let fd = dir::open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    read_regular(&fd, &super::stat(&fd)?, max)
 }
 
-fn read_regular(fd: OwnedFd, max: usize) -> Result<Vec<u8>> {
-    let stat = super::stat(&fd)?;
+/// As [`read_bounded`], of a file that has been looked at; EINVAL unless it is regular.
+pub(super) fn read_regular(fd: impl AsFd, stat: &super::Stat, max: usize) -> Result<Vec<u8>> {
     if !stat.is_regular() {
         return Err(not_regular(fd));
     }
-    read_sized(&fd, &stat, max)
+    read_sized(fd, stat, max)
 }
 
 /// Reads a file that the kernel makes up as one record ([`read_record`]), by its path.
@@ -102,7 +103,8 @@ pub fn read_record_of(path: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
 
 /// Reads the regular file `leaf` of a directory, at most `max` bytes.
 pub fn read_at(at: impl AsFd, leaf: impl AsRef<OsStr>, max: usize) -> Result<Vec<u8>> {
-    read_regular(dir::openat(at, leaf, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?, max)
+    let fd = dir::openat(at, leaf, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY, 0)?;
+    read_regular(&fd, &super::stat(&fd)?, max)
 }
 
 /// write(2) exactly once: for files of proc, sysfs and cgroupfs, which take a value whole. A short write is EIO.

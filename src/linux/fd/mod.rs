@@ -6,6 +6,7 @@
 
 pub mod dir;
 pub mod file;
+mod given;
 mod root;
 pub mod xattr;
 
@@ -22,6 +23,7 @@ pub use file::{
     copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
     read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
 };
+pub use given::{open_given, read_given};
 pub use nix::fcntl::{OFlag, ResolveFlag};
 pub use root::{Root, openat2};
 
