@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     test!(single_dash_long_flags).differs(&[("crun", "knows double dashes only")]),
     test!(flags_after_the_id).differs(&[("crun", "knows flags before the id only")]),
     test!(ignored_flags).differs(&[("crun", "has no --criu")]),
+    test!(signal_zero_asks_only),
     test!(unknown_flags_and_commands),
     test!(wrong_number_of_arguments),
     test!(help),
@@ -110,6 +111,16 @@ fn ignored_flags() {
     assert_eq!(container.status(), "running");
     let bundle = Bundle::sh("echo ran");
     assert_eq!(bundle.run_call(&["--no-subreaper"]).output().ok(), "ran\n");
+}
+
+/// kill(2): nothing is sent, and whether there is somebody is told.
+fn signal_zero_asks_only() {
+    let container = Bundle::new().run_detached();
+    container.kill("0");
+    assert_eq!(container.status(), "running");
+    container.kill("KILL");
+    container.wait_status("stopped");
+    Call::new(&["kill", &container.id, "0"]).output().fails();
 }
 
 fn unknown_flags_and_commands() {

@@ -36,7 +36,7 @@ pub const TESTS: &[Test] = &[
     test!(texts_of_states).differs(&[CRUN_TEXTS]),
     test!(texts_of_terminals).differs(&[CRUN_TEXTS]),
     test!(failed_mount_is_named).differs(&[CRUN_LEAVES_CGROUP]),
-    test!(failed_sysctl_is_named).differs(&[CRUN_LEAVES_CGROUP]),
+    test!(failed_sysctl_is_named),
     test!(plain_message_on_stderr),
     test!(log_file_as_json),
     test!(log_file_as_text),

@@ -40,7 +40,7 @@ pub const TESTS: &[Test] = &[
     test!(detached_with_a_pid_file),
     test!(pid_file_is_absent_after_a_failure),
     test!(terminal_on_a_console_socket),
-    test!(terminal_from_the_process_file_alone).differs(&[("crun", "takes --tty from the container's process")]),
+    test!(terminal_from_the_process_file_alone),
     test!(terminal_misuse),
     test!(pidfd_socket).differs(&[("crun", "has no --pidfd-socket"), ("runc", "Debian's build may be older than the flag")]),
     test!(preserved_descriptors).differs(&[
@@ -57,7 +57,7 @@ pub const TESTS: &[Test] = &[
     test!(many_at_once),
     test!(exec_beside_delete).differs(&[("runc", "may give up waiting: container init still running")]),
     test!(seccomp_filter_holds),
-    test!(bundle_may_be_gone).differs(&[("runc", "reads the bundle again"), ("crun", "reads the bundle again")]),
+    test!(bundle_may_be_gone).differs(&[("runc", "reads the bundle again")]),
 ];
 
 fn sleeper() -> Container {

@@ -20,24 +20,30 @@ const PIDS: Need = Need::Controller("pids");
 
 const SILENT: &[(&str, &str)] = &[("runc", "does not say why"), ("crun", "does not say why")];
 
+const FILE_ALONE: &[(&str, &str)] = &[("runc", "names the file and not the field"), ("crun", "names the file and not the field")];
+
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(memory_files).needs(&[MEMORY]),
-    test!(cpu_files).needs(&[CPU]).differs(&[("crun", "sets no burst")]),
-    test!(io_files).needs(&[IO, Need::Program("losetup")]),
+    test!(cpu_files).needs(&[CPU]),
+    test!(io_files).needs(&[IO, Need::Program("losetup")]).differs(FILE_ALONE),
     test!(cpuset_files).needs(&[Need::Controller("cpuset")]),
     test!(hugetlb_files)
         .needs(&[Need::Controller("hugetlb")])
         .differs(&[("runc", "names the file and not the field"), ("crun", "sets no limit of reservations")]),
     test!(rdma_device_is_named).needs(&[Need::Controller("rdma")]).differs(&[("crun", "ignores rdma")]),
     test!(misc_resource_is_named).needs(&[Need::Controller("misc")]),
-    test!(no_more_than_the_first_process).needs(&[PIDS]).differs(&[("crun", "takes 0 for no limit")]),
+    test!(no_more_than_the_first_process)
+        .needs(&[PIDS])
+        .differs(&[("crun", "takes 0 for no limit"), ("runc", "versions before 1.4 take 0 for no limit")]),
     test!(quota_is_a_ratio).needs(&[CPU]),
     test!(throttle_is_a_rate).needs(&[IO, Need::Program("losetup")]),
     test!(lack_of_memory_is_said_by_run).needs(&[MEMORY]).differs(SILENT),
     test!(lack_of_memory_is_said_by_create).needs(&[MEMORY]).differs(SILENT),
     test!(lack_of_memory_is_said_by_start).needs(&[MEMORY]).differs(SILENT),
-    test!(below_what_is_used_is_refused).needs(&[MEMORY]).differs(&[("crun", "does not know checkBeforeUpdate")]),
+    test!(below_what_is_used_is_refused)
+        .needs(&[MEMORY])
+        .differs(&[("crun", "does not know checkBeforeUpdate"), ("runc", "does not name the field")]),
     test!(by_name_in_an_update).needs(&[MEMORY, PIDS]).differs(&[("runc", "has no such flags"), ("crun", "has no such flags")]),
     test!(controllers_come_from_above).needs(&[MEMORY]),
     test!(what_cannot_die_is_named)

@@ -17,7 +17,9 @@ use crate::test;
 pub const TESTS: &[Test] = &[
     test!(apparmor_profile_of_create).needs(APPARMOR),
     test!(apparmor_profile_of_exec).needs(APPARMOR),
-    test!(apparmor_profile_that_is_not_loaded).needs(APPARMOR),
+    test!(apparmor_profile_that_is_not_loaded)
+        .needs(APPARMOR)
+        .differs(&[("runc", "does not name the profile"), ("crun", "does not name the profile")]),
     test!(selinux_label_of_create).needs(SELINUX),
     test!(selinux_label_of_exec).needs(SELINUX),
     test!(selinux_label_that_the_policy_does_not_have).needs(SELINUX),

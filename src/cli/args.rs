@@ -41,21 +41,18 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
         return Ok(Parsed::Print(version(program)));
     }
     let global_words = normalise(before, GLOBAL, before.len());
-    let asks_help = before.iter().any(|word| ["-h", "--help", "-help", "-?"].contains(&word.as_str()));
+    let asks_help = before.iter().any(|word| ["-h", "--help", "-help", "-?", "--usage"].contains(&word.as_str()));
     let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
         if let Some(verb) = after.get(1).and_then(|name| verb(name)) {
             return Ok(Parsed::Print(described(program, verb).render_help().to_string()));
         }
+        if !asks_help {
+            globals(program, &global_words)?;
+        }
         // No command at all as well, and with success: runc does so.
         return Ok(Parsed::Print(overview(program).render_help().to_string()));
     };
-    let global = match Given::read(&global_words[1..], GLOBAL, &Positional::None) {
-        Some(given) => given,
-        None => {
-            let read = globals_command(program).try_get_matches_from(global_words);
-            Given::from_clap(&read.map_err(|error| usage(error, program))?, GLOBAL, &Positional::None)
-        }
-    };
+    let global = globals(program, &global_words)?;
     let Some(verb) = verb(name) else {
         let near = VERBS
             .iter()
@@ -93,6 +90,15 @@ fn split_command<'a>(verb: &Verb, words: &'a [String]) -> (&'a [String], &'a [St
         Some(at) if matches!(verb.positional, Positional::ActionAndCommand(..)) => (&words[..at], &words[at + 1..]),
         _ => (words, &[]),
     }
+}
+
+/// The flags before the command.
+fn globals(program: &str, words: &[String]) -> Result<Given> {
+    if let Some(given) = Given::read(&words[1..], GLOBAL, &Positional::None) {
+        return Ok(given);
+    }
+    let read = globals_command(program).try_get_matches_from(words);
+    Ok(Given::from_clap(&read.map_err(|error| usage(error, program))?, GLOBAL, &Positional::None))
 }
 
 /// Where the command stands: the first word that is neither a global flag nor the value of one.
@@ -135,8 +141,8 @@ pub(super) fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<Str
     let mut out = vec![String::new()];
     let end = words[..end].iter().position(|word| word == "--").unwrap_or(end);
     for (index, word) in words.iter().enumerate() {
-        // crun's short name for it.
-        if word == "-?" && index < end {
+        // crun's names for it.
+        if ["-?", "--usage"].contains(&word.as_str()) && index < end {
             out.push("--help".to_string());
             continue;
         }
@@ -386,6 +392,7 @@ mod tests {
         assert!(fails("create --bundel /b x").contains("flag provided but not defined: -bundel; hint: did you mean --bundle?"));
         assert!(fails("create x --bundle").contains("flag needs an argument: -bundle"));
         assert!(fails("--rot /x create y").contains("not defined: -rot; hint: did you mean --root?"));
+        assert!(fails("--rot").contains("not defined: -rot"), "rather than that there is no command");
         assert!(fails("delete --force=yes x").contains("yes"));
         assert!(fails("run -nothing x").contains("not defined: -nothing"), "no cluster of short flags");
         assert!(fails("state x y").contains("unexpected argument \"y\""));
@@ -398,7 +405,9 @@ mod tests {
             described("berth", verb).debug_assert();
         }
         overview("berth").debug_assert();
-        assert!(matches!(parse("berth", vec!["create".into(), "--help".into()]), Ok(Parsed::Print(_))));
+        for line in [["create", "--help"], ["create", "-h"], ["create", "--usage"], ["create", "-?"], ["--root=/x", "--usage"]] {
+            assert!(matches!(parse("berth", line.map(String::from).to_vec()), Ok(Parsed::Print(_))), "{line:?}");
+        }
         assert!(version("runc").starts_with("runc version "));
     }
 }

@@ -101,4 +101,23 @@ fn shells_complete_commands_and_flags() {
             assert!(output.status.success() && output.stderr.is_empty(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
         }
     }
+    let says = |program: &str, words: &[&str]| {
+        let output = Command::new(program).args(words).env("HOME", scratch.path()).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    if has("fish") {
+        let offers = |line: &str| {
+            let text =
+                says("fish", &["--no-config", "-c", &format!("source {}/berth.fish; complete -C '{line}'", dir.display())]);
+            text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(offers("berth exe"), ["exec"]);
+        assert_eq!(offers("berth create --pid-"), ["--pid-file"]);
+        assert!(offers("berth --cgroup").iter().any(|word| word.starts_with("--cgroup-manager")));
+    }
+    if has("zsh") {
+        let text = format!("autoload -U compinit; compinit -D -u; source {}/_berth; print $_comps[berth]", dir.display());
+        assert_eq!(says("zsh", &["-f", "-c", &text]).trim(), "_berth");
+    }
 }

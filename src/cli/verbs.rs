@@ -260,7 +260,7 @@ fn send(context: &Context) -> Result<u8> {
     let word = rest.next().map_or("SIGTERM", String::as_str);
     let number = signal::parse(word).ok_or_else(|| {
         Error::new(Kind::Usage, format!("unknown signal \"{}\"", word.escape_debug()))
-            .hint("a name (TERM, SIGTERM) or a number from 1 to 64")
+            .hint("a name (TERM, SIGTERM) or a number from 0 to 64")
     })?;
     if let Some(extra) = rest.next() {
         return Err(Error::new(Kind::Usage, format!("unexpected argument \"{}\" after the signal", extra.escape_debug())));

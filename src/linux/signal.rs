@@ -21,10 +21,11 @@ const RTMAX: i32 = 64;
 /// The highest signal number.
 pub const MAX: i32 = 64;
 
-/// The signal that a user named: `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3`, `RTMAX-1`. Numbers are 1 to 64.
+/// The signal that a user named: `9`, `KILL`, `SIGKILL`, `sigkill`, `RTMIN+3`, `RTMAX-1`. Numbers are 0 to 64; 0 is none, which asks
+/// whether there is somebody to send one to; kill(2).
 pub fn parse(name: &str) -> Option<i32> {
     if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
-        return name.parse().ok().filter(|number| (1..=MAX).contains(number));
+        return name.parse().ok().filter(|number| (0..=MAX).contains(number));
     }
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -197,6 +198,7 @@ mod tests {
             ("POLL", 29),
             ("SYS", 31),
             ("64", 64),
+            ("0", 0),
             ("RTMIN", 34),
             ("SIGRTMIN+3", 37),
             ("RTMAX", 64),
@@ -206,7 +208,6 @@ mod tests {
         }
         for text in [
             "",
-            "0",
             "65",
             "-1",
             "+9",
