@@ -32,8 +32,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Caller {
     /// Effective user id.
     pub euid: u32,
-    /// In the initial user namespace.
-    pub initial_user_namespace: bool,
+    /// Whether it is in the initial user namespace: to ask for it takes reading a file.
+    pub initial_user_namespace: fn() -> bool,
     /// Its process id.
     pub pid: i32,
 }
@@ -84,10 +84,11 @@ pub fn global(given: &Given, caller: Caller, env: Environment<'_>) -> Result<Glo
 
 /// `/run/berth`, or `$XDG_RUNTIME_DIR/berth` for an ordinary user, and for one who is root only in a user namespace of its own.
 pub fn default_root(caller: Caller, env: Environment<'_>) -> String {
-    let borrowed_root = caller.euid == 0 && !caller.initial_user_namespace && env("USER").is_none_or(|user| user != "root");
+    let borrowed_root =
+        || caller.euid == 0 && !(caller.initial_user_namespace)() && env("USER").is_none_or(|user| user != "root");
     let runtime_dir = env("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
     match runtime_dir {
-        Some(dir) if caller.euid != 0 || borrowed_root => format!("{}/berth", dir.trim_end_matches('/')),
+        Some(dir) if caller.euid != 0 || borrowed_root() => format!("{}/berth", dir.trim_end_matches('/')),
         _ if caller.euid != 0 => format!("/run/user/{}/berth", caller.euid),
         _ => "/run/berth".to_string(),
     }
@@ -243,7 +244,8 @@ mod tests {
 
     fn root(euid: u32, initial: bool, vars: &[(&str, &str)]) -> String {
         let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
-        default_root(Caller { euid, initial_user_namespace: initial, pid: 1 }, &env)
+        let initial_user_namespace = if initial { || true } else { || false };
+        default_root(Caller { euid, initial_user_namespace, pid: 1 }, &env)
     }
 
     #[test]

@@ -52,11 +52,8 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
 }
 
 fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
-    let caller = Caller {
-        euid: probe::euid(),
-        initial_user_namespace: probe::in_initial_user_namespace(),
-        pid: std::process::id() as i32,
-    };
+    let caller =
+        Caller { euid: probe::euid(), initial_user_namespace: probe::in_initial_user_namespace, pid: std::process::id() as i32 };
     let global = request::global(&invocation.global, caller, &environment)?;
     let context = Context { program, verb: invocation.verb.name, args: &invocation.args, global, caller, log };
     match invocation.verb.name {
@@ -149,9 +146,12 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     let plan = bundle::plan(&bundle, &request, &host)?;
     drop(span);
     context.warn(&plan.warnings);
-    context.log.say(Level::Debug, &format!("plan of {verb:?} {}:\n{plan}", request.id));
     let debug = |text: &str| context.log.say(Level::Debug, text);
     let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
+    // To write a plan out takes longer than to make it.
+    if let Some(debug) = debug {
+        debug(&format!("plan of {verb:?} {}:\n{plan}", request.id));
+    }
     create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning), debug)
 }
 

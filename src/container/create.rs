@@ -11,7 +11,7 @@ use super::bundle::Bundle;
 use super::notify::NotifySocket;
 use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
-use super::{delete, foreground, init_process, notify};
+use super::{delete, exec_config, foreground, init_process, notify};
 use crate::cgroup::oom::{Lack, Witness};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Kind, Result, Told};
@@ -284,6 +284,7 @@ impl Making<'_> {
         let saved = self
             .entry
             .create("config.json", &self.bundle.bytes)
+            .and_then(|()| exec_config::save(&self.entry, &self.bundle.spec, self.plan))
             .and_then(|()| self.entry.save_with(&self.state, &self.bundle.spec.mounts));
         // Nothing has been made: there is nothing to look for, which needs descriptors that there may be none of.
         saved.inspect_err(|_| self.state.cgroup = SavedCgroup::default())

@@ -9,13 +9,13 @@
 use std::os::fd::OwnedFd;
 
 use super::store::{Entry, Store};
-use super::{bundle, create, foreground, host, init_process, state::State};
+use super::{bundle, create, exec_config, foreground, host, init_process, state::State};
 use crate::cgroup::Cgroup;
 use crate::cgroup::exec::Place;
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::{Errno, Namespaces};
 use crate::linux::{fd, pid, proc, sched, socket};
-use crate::plan::exec::{Entered, ExecPlan, ExecRequest};
+use crate::plan::exec::{Entered, ExecPlan, ExecRequest, Filter};
 use crate::plan::exec_process::{self, Words};
 use crate::plan::{self, Id};
 use crate::process;
@@ -23,7 +23,7 @@ use crate::process::forward::Signals;
 use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
 use crate::rdt;
-use crate::spec::types::{Process, Spec};
+use crate::spec::types::Process;
 use crate::spec::{load, validate};
 use crate::trace;
 
@@ -117,7 +117,10 @@ fn announce(spawned: &Spawned, request: &ExecRequest, pidfd_socket: Option<&Owne
 
 fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest, wanted: &Wanted) -> Result<ExecPlan> {
     let saved = |problems| bundle::refused("saved config.json", problems);
-    let spec: Spec = load::parse_config(&entry.config()?).map_err(saved)?;
+    let (spec, filter) = match exec_config::load(entry) {
+        Some(ready) => ready,
+        None => (load::parse_config(&entry.config()?).map_err(saved)?, Filter::FromConfig),
+    };
     let (process, source) = match wanted {
         Wanted::File(path) => (exec_process::from_file(read_process(path)?, &spec), path.as_str()),
         Wanted::Words(words) => (exec_process::from_words(words, &spec).map_err(saved)?, "process"),
@@ -132,8 +135,9 @@ fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest,
         namespaces: Namespaces::from_bits_truncate(state.namespaces),
         deny_setgroups: state.deny_setgroups,
         moved: place.moves() || state.resctrl.is_some(),
+        filter,
     };
-    let mut plan = plan::exec::exec(&spec, &process, request, &entered, &host::probe_for_exec()).map_err(refused)?;
+    let mut plan = plan::exec::exec(&spec, &process, request, &entered, &host::probe_for_exec(&process)).map_err(refused)?;
     let said = checked.warnings.iter().map(|warning| format!("{}: {}", warning.at, warning.rule));
     plan.warnings.splice(0..0, said);
     Ok(plan)

@@ -6,7 +6,7 @@ use crate::linux::probe;
 use crate::linux::types::CgroupMode;
 use crate::plan::resources::UserManager;
 use crate::plan::{CgroupManager, Host, Request};
-use crate::spec::types::Spec;
+use crate::spec::types::{Process, Spec};
 
 /// What a configuration makes the plan ask for that has to be read from a file.
 #[derive(Clone, Copy)]
@@ -82,8 +82,8 @@ fn probe_asked(asked: Asked) -> Host {
     }
 }
 
-/// The facts that `exec` asks for: it makes no cgroup and maps no ids, and is quicker for not looking.
-pub fn probe_for_exec() -> Host {
+/// The facts that `exec` of this process asks for: it makes no cgroup and maps no ids, and is quicker for not looking.
+pub fn probe_for_exec(process: &Process) -> Host {
     let initial_user_namespace = probe::in_initial_user_namespace();
     Host {
         kernel: probe::kernel(),
@@ -101,7 +101,7 @@ pub fn probe_for_exec() -> Host {
         setgroups_denied: !initial_user_namespace && probe::setgroups_denied(),
         newuidmap: None,
         newgidmap: None,
-        apparmor: probe::apparmor(),
-        selinux: probe::selinux(),
+        apparmor: !process.apparmor_profile.is_empty() && probe::apparmor(),
+        selinux: !process.selinux_label.is_empty() && probe::selinux(),
     }
 }

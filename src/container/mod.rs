@@ -9,6 +9,7 @@ pub mod delete;
 pub mod diff;
 pub mod events;
 pub mod exec;
+pub mod exec_config;
 pub mod features;
 pub mod foreground;
 pub mod host;

@@ -119,7 +119,7 @@ fn entered(state: &State) -> Entered {
         id: state.id.clone(),
         namespaces: crate::linux::types::Namespaces::from_bits_truncate(state.namespaces),
         deny_setgroups: state.deny_setgroups,
-        moved: false,
+        ..Entered::default()
     }
 }
 

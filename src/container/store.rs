@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
-use super::mounts;
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
+use super::{exec_config, mounts};
 use crate::cgroup::Cgroup;
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::types::Errno;
@@ -124,7 +124,7 @@ impl Store {
     pub fn remove(&self, entry: &Entry) -> Result<()> {
         let told = || format!("cannot remove the state directory {}/{}", self.path, entry.id);
         // What every container has, the journal last; then what else there may be.
-        for name in ["config.json", "state.json"] {
+        for name in [exec_config::FILE, "config.json", "state.json"] {
             match fd::unlinkat(&entry.dir, name) {
                 // A directory in its place has been put there by others, and is removed with what else there may be.
                 Err(error) if !matches!(error.errno, Errno::ENOENT | Errno::EISDIR) => {
@@ -247,11 +247,14 @@ impl Entry {
 
     /// What the kernel says of this container now.
     pub fn signs(&self, state: &State) -> Signs {
+        let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id);
+        // Of one that is being made, or is dead, the rest says nothing.
+        let asks = alive && !state.creating;
         Signs {
-            alive: lives(state.init_process_pid, state.init_process_start, &state.boot_id),
+            alive,
             creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
-            gate: gate::is_waited_at(&self.dir),
-            frozen: !state.creating && Cgroup::reopen(&state.cgroup).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
+            gate: asks && gate::is_waited_at(&self.dir),
+            frozen: asks && Cgroup::reopen(&state.cgroup).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
         }
     }
 

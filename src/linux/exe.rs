@@ -15,7 +15,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag};
@@ -38,13 +38,17 @@ pub fn ensure_unwritable(argv: &[OsString]) -> Result<()> {
         // SAFETY: this is the first thing a program of one thread does; nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(MARK) };
     }
-    if again || super::start::by_descriptor() {
+    let descriptor = super::start::descriptor();
+    if again || descriptor.is_some() {
         // execveat(2) names the process after the descriptor's number.
         let called = argv.first().map(OsString::as_os_str).unwrap_or_default();
         let name = std::path::Path::new(called).file_name().unwrap_or_default().as_bytes().to_vec();
         if let Ok(name) = CString::new(name) {
             pid::set_name(&name)?;
         }
+    }
+    if descriptor.is_some_and(ran_from_read_only) {
+        return Ok(());
     }
     let own = fd::open("/proc/self/exe", OFlag::O_RDONLY)?;
     if is_unwritable(&own)? {
@@ -55,6 +59,18 @@ pub fn ensure_unwritable(argv: &[OsString]) -> Result<()> {
     }
     let envp: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     match run_unwritable(&own, argv, &envp)? {}
+}
+
+/// Whether this descriptor, which the program was run by, is still there and leads to its file through a read-only mount: then this is the
+/// run that [`super::start`] began, and the descriptor is closed. It is the one that execveat(2) was given: nothing has been opened since.
+fn ran_from_read_only(number: RawFd) -> bool {
+    const STANDARD_STREAMS: RawFd = 2;
+    if number <= STANDARD_STREAMS {
+        return false;
+    }
+    // SAFETY: the program that ran this one opened it for this, and nobody here owns it.
+    let Ok(view) = (unsafe { fd::adopt(number) }) else { return false };
+    fd::statfs(&view).is_ok_and(|fs| fs.read_only())
 }
 
 fn run_unwritable(own: &OwnedFd, argv: &[OsString], envp: &[(OsString, OsString)]) -> Result<Infallible> {

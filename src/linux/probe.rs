@@ -2,6 +2,8 @@
 //! Facts about this kernel and this process, each asked by itself so that nobody pays for one he does not need. Called by
 //! `container::host`, and by commands that only want to know who they are.
 
+use std::sync::OnceLock;
+
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
 use super::{clone, cred, fd};
 
@@ -29,10 +31,14 @@ pub fn egid() -> u32 {
     nix::unistd::getegid().as_raw()
 }
 
-/// Whether this is the initial user namespace: only there all ids are mapped to themselves (user_namespaces(7)).
+/// Whether this is the initial user namespace: only there all ids are mapped to themselves (user_namespaces(7)). It is asked once: the
+/// runtime stays where it began.
 pub fn in_initial_user_namespace() -> bool {
-    let map = small("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    static INITIAL: OnceLock<bool> = OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        let map = small("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
 }
 
 /// Whether this mount namespace belongs to this user namespace: root may only mount here, and copy mounts, if it does
@@ -68,16 +74,16 @@ pub fn last_capability() -> u8 {
 
 /// Where the cgroup trees are, by the types of what is mounted there.
 pub fn cgroup_mode() -> CgroupMode {
-    let magic = |path: &str| fd::open_dir_path(path).and_then(|dir| fd::statfs(&dir)).map(|fs| fs.magic).ok();
-    if magic("/sys/fs/cgroup") == Some(fd::magic::CGROUP2) {
+    let magic = |path| fd::statfs_path(path).map(|fs| fs.magic).ok();
+    if magic(c"/sys/fs/cgroup") == Some(fd::magic::CGROUP2) {
         return CgroupMode::Unified;
     }
-    if magic("/sys/fs/cgroup/unified") == Some(fd::magic::CGROUP2) {
+    if magic(c"/sys/fs/cgroup/unified") == Some(fd::magic::CGROUP2) {
         return CgroupMode::Hybrid;
     }
     // Any v1 hierarchy shows as a line with a controller's name.
     let v1 = small("/proc/self/cgroup").unwrap_or_default().lines().any(|line| !line.starts_with("0::"));
-    if v1 && magic("/sys/fs/cgroup").is_some() { CgroupMode::Legacy } else { CgroupMode::Absent }
+    if v1 && magic(c"/sys/fs/cgroup").is_some() { CgroupMode::Legacy } else { CgroupMode::Absent }
 }
 
 /// This process's cgroup in the cgroup2 tree.
@@ -149,7 +155,7 @@ pub fn apparmor() -> bool {
 
 /// Whether SELinux is enabled: its file system is mounted.
 pub fn selinux() -> bool {
-    fd::open_dir_path("/sys/fs/selinux").and_then(|dir| fd::statfs(&dir)).is_ok_and(|fs| fs.magic == fd::magic::SELINUX)
+    fd::statfs_path(c"/sys/fs/selinux").is_ok_and(|fs| fs.magic == fd::magic::SELINUX)
 }
 
 fn small(path: &str) -> Option<String> {

@@ -74,9 +74,9 @@ impl Procfs {
         fd::write_once(self.open_file(path, OFlag::O_WRONLY)?, bytes)
     }
 
-    /// Reads a whole file.
+    /// Reads a file that the kernel makes up as one record ([`fd::read_record`]).
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        fd::read_bounded(self.open_file(path, OFlag::O_RDONLY)?, MOST)
+        fd::read_record(self.open_file(path, OFlag::O_RDONLY)?, MOST)
     }
 }
 

@@ -11,6 +11,7 @@
 mod view;
 
 use std::ffi::{CStr, OsString, c_char, c_int};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 
 /// Defines the program's `main`, which calls `$main` with the words of the command line and ends with the status it returns.
@@ -43,12 +44,16 @@ pub unsafe fn run(count: c_int, words: *const *const c_char, main: fn(Vec<OsStri
     super::clone::exit_now(i32::from(status))
 }
 
-/// Whether this program was run by its descriptor, and not by a path; execveat(2).
-pub fn by_descriptor() -> bool {
+/// The number of the descriptor that this program was run by, where it was not run by a path; execveat(2).
+pub fn descriptor() -> Option<RawFd> {
     // SAFETY: no pointer is taken. What comes back is 0 or the address of a string that lives as long as the process.
     let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const c_char;
+    if name.is_null() {
+        return None;
+    }
     // SAFETY: see above.
-    !name.is_null() && unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(b"/dev/fd/")
+    let name = unsafe { CStr::from_ptr(name) };
+    name.to_str().ok()?.strip_prefix("/dev/fd/")?.parse().ok()
 }
 
 /// A standard stream that the caller left closed becomes /dev/null: else the next file opened would be taken for it.

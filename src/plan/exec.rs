@@ -32,7 +32,7 @@ pub struct ExecRequest {
 }
 
 /// The container that is entered, as far as the plan needs it: from its saved state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entered {
     /// Its id.
     pub id: String,
@@ -43,6 +43,18 @@ pub struct Entered {
     /// clone3(2) cannot put the process into all groups of the container, or it has a resctrl group: the runtime moves it, and it waits
     /// for that.
     pub moved: bool,
+    /// Its seccomp filter.
+    pub filter: Filter,
+}
+
+/// The seccomp filter of a container that is entered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// To be compiled from the configuration.
+    #[default]
+    FromConfig,
+    /// As it was compiled for the container's first process.
+    Saved(Option<SeccompLoad>),
 }
 
 /// One more process, decided.
@@ -83,7 +95,10 @@ pub fn exec(
 ) -> Result<ExecPlan, Vec<Problem>> {
     terminal_rules(process, request).map_err(|problem| vec![problem])?;
     let mut warnings = Vec::new();
-    let seccomp = seccomp_profile::load(spec, &mut warnings)?;
+    let seccomp = match &entered.filter {
+        Filter::Saved(filter) => filter.clone(),
+        Filter::FromConfig => seccomp_profile::load(spec, &mut warnings)?,
+    };
     let (initial_cpus, final_cpus) = affinity(process)?;
     let mut child: Vec<Step> = entered.moved.then(|| own(Op::AwaitRuntime, "")).into_iter().collect();
     child.push(own(Op::NewSession, ""));
@@ -201,7 +216,7 @@ mod tests {
     use crate::spec::fixtures;
 
     fn entered(namespaces: Namespaces) -> Entered {
-        Entered { id: "x".into(), namespaces, deny_setgroups: false, moved: false }
+        Entered { id: "x".into(), namespaces, ..Entered::default() }
     }
 
     #[test]

@@ -142,7 +142,7 @@ mod tests {
     use crate::spec::fixtures;
 
     fn entered() -> Entered {
-        Entered { id: "x".into(), namespaces: Namespaces::PID | Namespaces::MOUNT, deny_setgroups: false, moved: false }
+        Entered { id: "x".into(), namespaces: Namespaces::PID | Namespaces::MOUNT, ..Entered::default() }
     }
 
     fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {

@@ -90,7 +90,7 @@ fn execs_of_the_fixtures_keep_the_order() {
         let Some(process) = spec.process.clone() else { continue };
         let process = crate::spec::Process { terminal: false, ..process };
         let entered =
-            Entered { id: "x".into(), namespaces: Namespaces::PID | Namespaces::MOUNT, deny_setgroups: false, moved: true };
+            Entered { id: "x".into(), namespaces: Namespaces::PID | Namespaces::MOUNT, moved: true, ..Entered::default() };
         let host = super::Host { apparmor: true, selinux: true, ..super::Host::example() };
         let plan = exec(&spec, &process, &ExecRequest::default(), &entered, &host).unwrap();
         assert_eq!(out_of_order(&plan.child), None, "{name}");

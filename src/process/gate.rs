@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd::{self, OFlag};
+use crate::linux::memory;
 use crate::linux::pid::{self, PollFd, PollFlags};
 use crate::linux::types::Errno;
 use crate::process::sync::{MAX_MESSAGE, Message};
@@ -50,7 +51,7 @@ pub fn make(directory: impl AsFd) -> Result<Gate> {
 /// killed may have left it.
 pub fn is_waited_at(directory: impl AsFd) -> bool {
     // ENXIO: nobody has it open for reading.
-    fd::openat(directory, FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK, 0).is_ok()
+    fd::opens(directory, FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
 }
 
 /// Removes the gate, as far as it is there.
@@ -72,12 +73,12 @@ impl Gate {
     /// out until there is something to be read, and is an error only if it is there still.
     pub fn wait(&self) -> Result<bool> {
         let told = || "cannot wait at the start gate".to_string();
-        let mut byte = [0];
+        let mut byte = 0;
         let mut failed = false;
         loop {
-            match nix::unistd::read(&self.fifo, &mut byte) {
+            match memory::read_byte_in_small_room(&self.fifo, &mut byte) {
                 Err(Errno::EINTR) => {}
-                Ok(1) => return Ok(byte == TRACED),
+                Ok(1) => return Ok([byte] == TRACED),
                 Ok(_) => return Err(Error::new(Kind::Peer, "the start gate has an end of file")),
                 Err(errno) if failed && errno != Errno::EAGAIN => {
                     return Err(Error::new(Kind::Kernel, told()).call("read(exec.fifo)", errno));

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::RootFs;
 use crate::error::{Result, Told};
 use crate::linux::call;
-use crate::linux::fd;
+use crate::linux::fd::{self, Root};
 use crate::linux::mount::{self as sys, Change};
 use crate::linux::types::MountAttr;
 
@@ -52,10 +52,16 @@ impl RootFs {
     /// What is to be hidden. A path in /proc is looked up in the procfs that was mounted there: a neighbour who can rename in the root
     /// filesystem may have put something else in its place since (CVE-2019-19921).
     fn find(&self, path: &str) -> call::Result<Option<OwnedFd>> {
-        match (&self.proc, path.strip_prefix("/proc/")) {
-            (Some(proc), Some(below)) if !below.split('/').any(|name| name == "..") => proc.find(below, true),
-            _ => self.root.find(path, true),
+        match self.below_proc(path) {
+            Some((proc, below)) => proc.find(below, true),
+            None => self.root.find(path, true),
         }
+    }
+
+    /// The procfs, and the path in it, where the path is looked up there.
+    fn below_proc<'a>(&self, path: &'a str) -> Option<(&Root, &'a str)> {
+        let below = path.strip_prefix("/proc/").filter(|below| !below.split('/').any(|name| name == ".."))?;
+        Some((self.proc.as_ref()?, below))
     }
 
     /// Hides these paths: a directory under an empty one, anything else under the host's null device.
@@ -90,10 +96,13 @@ impl RootFs {
         let what = || format!("cannot make \"{path}\" read-only");
         let Some(place) = self.find(path).told(what)? else { return Ok(()) };
         let readonly = Change { set: MountAttr::RDONLY.bits(), ..Change::default() };
-        let at = fd::stat(&place).told(what)?;
-        if at.mount_root && at.mount_id == self.root_mount().told(what)? {
-            // Nothing can be put over the root that paths from it would meet.
-            return sys::mount_setattr(&place, true, &readonly).told(what);
+        // What is found in the procfs is not the root.
+        if self.below_proc(path).is_none() {
+            let at = fd::stat(&place).told(what)?;
+            if at.mount_root && at.mount_id == self.root_mount().told(what)? {
+                // Nothing can be put over the root that paths from it would meet.
+                return sys::mount_setattr(&place, true, &readonly).told(what);
+            }
         }
         let copy = sys::clone_tree(&place, true).told(what)?;
         sys::mount_setattr(&copy, true, &readonly).told(what)?;

@@ -72,12 +72,16 @@ impl RootFs {
         if new.parameters.iter().any(|(_, value)| value.is_some_and(|value| value.len() > LONGEST_VALUE)) {
             return self.mount_classic(&new, &place, mount);
         }
-        let made = match sys::new_mount(fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
+        let made = match sys::new_mount_and_context(fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
+            Ok((made, context)) => {
+                self.spend(context);
+                made
+            }
             Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match fallback {
                 Some(path) => host_instead(path).map_err(|_| refused(error, mount))?,
                 None => return Err(refused(error, mount)),
             },
-            other => other.map_err(|error| refused(error, mount))?,
+            Err(error) => return Err(refused(error, mount)),
         };
         if *copy_up {
             copy::copy_up(&place, &made).told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;

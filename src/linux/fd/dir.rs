@@ -41,7 +41,8 @@ pub fn open(path: impl AsRef<OsStr>, flags: OFlag) -> Result<OwnedFd> {
 
 fn open_path_with(path: &OsStr, flags: OFlag) -> Result<OwnedFd> {
     let flags = flags | OFlag::O_CLOEXEC;
-    retry(|| nix::fcntl::open(path, flags, Mode::empty()))
+    // openat(2) and not open(2): that of musl says close-on-exec twice, for kernels of long ago.
+    retry(|| nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()))
         .call(|| format!("openat(AT_FDCWD, {}, {})", text(path), super::names_of(&flags)))
 }
 
@@ -57,6 +58,13 @@ pub fn openat(dir: impl AsFd, leaf: impl AsRef<OsStr>, flags: OFlag, mode: u32) 
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::from_bits_truncate(mode)))
         .call(|| format!("openat({}, {}, {}, 0{mode:o})", call::fd(dir.as_fd()), text(leaf), super::names_of(&flags)))
+}
+
+/// Whether [`openat`] would open it. That it would not is an answer, and no failure to be told of.
+pub fn opens(dir: impl AsFd, leaf: &str, flags: OFlag) -> bool {
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    require_leaf(OsStr::new(leaf), "openat").is_ok()
+        && retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::empty())).is_ok()
 }
 
 /// mkdirat(2); `mode` less the umask.

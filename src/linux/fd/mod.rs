@@ -16,8 +16,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
-    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, readlink,
-    readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
+    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, opens,
+    readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
     copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
@@ -224,6 +224,14 @@ pub fn statfs(fd: impl AsFd) -> Result<StatFs> {
     // SAFETY: `out` is a struct statfs (120 bytes) that lives until the call returns.
     retry(|| unsafe { syscall!(libc::SYS_fstatfs, fd.as_fd().as_raw_fd(), &raw mut out) })
         .call(|| format!("fstatfs({})", call::fd(fd.as_fd())))?;
+    Ok(StatFs { magic: out.kind & 0xffff_ffff, flags: out.flags })
+}
+
+/// statfs(2) of a path of the host, following symbolic links.
+pub fn statfs_path(path: &CStr) -> Result<StatFs> {
+    let mut out = RawStatFs::default();
+    // SAFETY: `path` ends with NUL; `out` is a struct statfs (120 bytes) that lives until the call returns.
+    retry(|| unsafe { syscall!(libc::SYS_statfs, path.as_ptr(), &raw mut out) }).call(|| format!("statfs({path:?})"))?;
     Ok(StatFs { magic: out.kind & 0xffff_ffff, flags: out.flags })
 }
 

@@ -22,12 +22,21 @@ pub fn new_mount<'a>(
     parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
     attr: u64,
 ) -> Result<OwnedFd> {
+    new_mount_and_context(fstype, parameters, attr).map(|(mount, _)| mount)
+}
+
+/// As [`new_mount`], with what it was made of, which is of no more use: for who closes many descriptors at once.
+pub fn new_mount_and_context<'a>(
+    fstype: &str,
+    parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    attr: u64,
+) -> Result<(OwnedFd, OwnedFd)> {
     let context = fsopen(fstype)?;
     for (key, value) in parameters {
         fsconfig(&context, if value.is_some() { SET_STRING } else { SET_FLAG }, key, value)?;
     }
     fsconfig(&context, CMD_CREATE, "", None)?;
-    fsmount(&context, attr)
+    Ok((fsmount(&context, attr)?, context))
 }
 
 /// Changes parameters of the filesystem under a mount (all its mounts see it), as `mount -o remount` does for what is not a mount

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use bitflags::bitflags;
 use nix::mount::{MntFlags, MsFlags};
 
-pub use context::{new_mount, reconfigure};
+pub use context::{new_mount, new_mount_and_context, reconfigure};
 
 use super::call::{self, Call, CallError, Result, syscall, text};
 use super::types::{Errno, Propagation};

@@ -3,7 +3,7 @@
 //! ([`crate::linux::exe`] says why, and does it in the cases that are left over here: no CAP_SYS_ADMIN, or a caller's seccomp filter).
 //!
 //! Running the program twice costs its start twice: the C library asks the processor for its features (68 times, each a trip to the
-//! hypervisor in a virtual machine), relocates the program, and so on. So the first of the two runs does nothing but that: five system
+//! hypervisor in a virtual machine), relocates the program, and so on. So the first of the two runs does nothing but that: four system
 //! calls at the entry point, the last of them execveat(2). `hack/build` makes `berth_entry` the entry point; without that flag of the
 //! linker everything works as well, later and slower.
 //!
@@ -96,47 +96,49 @@ mod early {
                 at += WORD;
             }
             at += WORD;
-            while word(at) != 0 {
-                // How execveat(2) names a program without a path: this is the second run, or a caller's own way of doing the same.
-                if word(at) == AT_EXECFN && begins(word(at + WORD), b"/dev/fd/") {
+            while word(at) != AT_EXECFN {
+                if word(at) == 0 {
                     return;
                 }
                 at += 2 * WORD;
             }
-            execute(argv, envp, room);
+            let path = word(at + WORD);
+            // How execveat(2) names a program without a path: this is the second run, or a caller's own way of doing the same.
+            if !begins(path, b"/dev/fd/") {
+                execute(path, argv, envp, room);
+            }
         }
     }
 
-    /// Returns where the file cannot be written to already, or the kernel says no.
-    unsafe fn execute(argv: usize, envp: usize, statfs: usize) {
+    /// Returns where the file cannot be written to already, or the kernel says no. `path` is what execve(2) was given: where another file
+    /// has come to be there since, an upgrade, that one is run.
+    ///
+    /// The view's descriptor stays open in the second run, which proves by it what it runs from ([`crate::linux::exe`]), and closes it.
+    unsafe fn execute(path: usize, argv: usize, envp: usize, statfs: usize) {
         const ST_RDONLY: usize = 1;
-        const OPEN_TREE_CLONE: i32 = 1;
-        const CLOEXEC: usize = libc::O_CLOEXEC as usize;
+        const OPEN_TREE_CLONE: usize = 1;
         const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
-        let (exe, empty) = (b"/proc/self/exe\0" as *const u8 as usize, b"\0" as *const u8 as usize);
+        /// The standard streams: one that the caller left closed must not become the view.
+        const STREAMS: isize = 2;
+        let empty = b"\0" as *const u8 as usize;
         // struct statfs: f_flags is its eleventh word. struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
         let read_only = [1u64, 0, 0, 0];
         // SAFETY: all strings end with NUL, both structures are as large as the kernel's, the lists end with null. What is opened here is
-        // closed by execveat(2), or below.
+        // closed by the second run, or below.
         unsafe {
-            let own = call(libc::SYS_openat, libc::AT_FDCWD as usize, exe, CLOEXEC, 0, 0);
-            if own < 0 {
+            if call(libc::SYS_statfs, path, statfs, 0, 0, 0) != 0 || word(statfs + 10 * WORD) & ST_RDONLY != 0 {
                 return;
             }
-            let own = own as usize;
-            let asked = call(libc::SYS_fstatfs, own, statfs, 0, 0, 0);
-            if asked == 0 && word(statfs + 10 * WORD) & ST_RDONLY == 0 {
-                let flags = OPEN_TREE_CLONE as usize | CLOEXEC | EMPTY_PATH;
-                let view = call(libc::SYS_open_tree, own, empty, flags, 0, 0);
-                if view >= 0 {
-                    let view = view as usize;
-                    if call(libc::SYS_mount_setattr, view, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0 {
-                        call(libc::SYS_execveat, view, empty, argv, envp, EMPTY_PATH);
-                    }
-                    call(libc::SYS_close, view, 0, 0, 0, 0);
-                }
+            let view = call(libc::SYS_open_tree, libc::AT_FDCWD as usize, path, OPEN_TREE_CLONE, 0, 0);
+            if view < 0 {
+                return;
             }
-            call(libc::SYS_close, own, 0, 0, 0, 0);
+            if view > STREAMS
+                && call(libc::SYS_mount_setattr, view as usize, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0
+            {
+                call(libc::SYS_execveat, view as usize, empty, argv, envp, EMPTY_PATH);
+            }
+            call(libc::SYS_close, view as usize, 0, 0, 0, 0);
         }
     }
 }

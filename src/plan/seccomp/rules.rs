@@ -4,7 +4,7 @@
 
 use super::arch::Arch;
 use super::precedence;
-use super::syscall::Syscall;
+use super::syscall::{Lookup, Syscall};
 use super::{Action, Condition, ENOSYS, Error, Op, Options, Profile, Rule};
 
 /// The profile's names, resolved and checked.
@@ -19,8 +19,6 @@ pub(super) struct Resolved {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Use {
     pub(super) number: u32,
-    /// Place in the profile, to keep its order.
-    order: u32,
     rule: u32,
     /// If `number` is a multiplexer: the subcall that the rule is about.
     call: Option<u8>,
@@ -58,13 +56,14 @@ pub(super) fn resolve(profile: &Profile<'_>) -> Result<Resolved, Error> {
         return Err(Error::NotifyDefault);
     }
     let count = profile.rules.iter().map(|r| r.names.len()).sum();
+    let mut lookup = Lookup::default();
     let mut resolved = Resolved { names: Vec::with_capacity(count), unknown: Vec::new() };
     for (i, rule) in profile.rules.iter().enumerate() {
         if rule.action != profile.default_action {
             check_conditions(i, rule)?;
         }
         for name in rule.names {
-            match Syscall::from_name(name) {
+            match lookup.find(name) {
                 Some(syscall) => resolved.names.push((syscall, i as u32)),
                 None if name.is_empty() => return Err(Error::EmptyName { rule: i }),
                 None => resolved.unknown.push(name.clone()),
@@ -109,7 +108,7 @@ pub(super) fn answers_newer(profile: &Profile<'_>, options: Options) -> bool {
 pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) -> Numbers {
     let mut uses = Vec::with_capacity(resolved.names.len());
     let mut highest = 0;
-    for (order, &(syscall, rule)) in resolved.names.iter().enumerate() {
+    for &(syscall, rule) in &resolved.names {
         // A rule that repeats the default action says nothing, but its names are known.
         let silent = profile.rules[rule as usize].action == profile.default_action;
         let direct = syscall.number(arch).map(|number| (number, None));
@@ -117,12 +116,37 @@ pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) ->
         for (number, call) in [direct, through].into_iter().flatten() {
             highest = highest.max(number - arch.first_number());
             if !silent {
-                uses.push(Use { number, order: order as u32, rule, call });
+                uses.push(Use { number, rule, call });
             }
         }
     }
-    uses.sort_unstable_by_key(|u| (u.number, u.order));
-    Numbers { uses, highest: (highest > 0).then_some(arch.first_number() + highest) }
+    Numbers { uses: by_number(uses, arch), highest: (highest > 0).then_some(arch.first_number() + highest) }
+}
+
+/// Sorted by number; equal ones stay in their order. The numbers are few and small, so that counting them is quicker than comparing.
+fn by_number(uses: Vec<Use>, arch: Arch) -> Vec<Use> {
+    const MOST: usize = 1024;
+    let place = |used: &Use| (used.number - arch.first_number()) as usize;
+    let mut starts = [0u16; MOST + 1];
+    // ARM has private calls, whose numbers are large; no profile has names for so many uses.
+    if uses.len() > usize::from(u16::MAX) || uses.iter().any(|used| place(used) >= MOST) {
+        let mut uses = uses;
+        uses.sort_by_key(|used| used.number);
+        return uses;
+    }
+    for used in &uses {
+        starts[place(used) + 1] += 1;
+    }
+    for at in 1..starts.len() {
+        starts[at] += starts[at - 1];
+    }
+    let mut sorted = uses.clone();
+    for used in uses {
+        let start = &mut starts[place(&used)];
+        sorted[usize::from(*start)] = used;
+        *start += 1;
+    }
+    sorted
 }
 
 /// What a number gets, from all that is said of it.

@@ -26,6 +26,26 @@ const ARM_PRIVATE_SHORT: u16 = 0xf000;
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 
+/// Looks up one name after the other. Profiles mostly have them sorted, as the table has: then the next name is near the last one.
+#[derive(Default)]
+pub struct Lookup {
+    /// Behind the name that was found last.
+    next: usize,
+}
+
+impl Lookup {
+    /// As [`Syscall::from_name`].
+    pub fn find(&mut self, name: &str) -> Option<Syscall> {
+        /// How many names that a profile leaves out are gone past one by one.
+        const NEAR: usize = 4;
+        let near = self.next..(self.next + NEAR).min(table::COUNT);
+        let known = near.map(|i| i as u16).map(Syscall).find(|known| known.name() == name);
+        let found = known.or_else(|| Syscall::from_name(name))?;
+        self.next = usize::from(found.0) + 1;
+        Some(found)
+    }
+}
+
 impl Syscall {
     /// The system call of that name; `None` if no architecture has one.
     pub fn from_name(name: &str) -> Option<Syscall> {
@@ -119,6 +139,18 @@ mod tests {
         }
         for name in ["", "rea", "readx", "zzz", "__NR_read", "Read", "é"] {
             assert_eq!(Syscall::from_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_order() {
+        let all: Vec<Syscall> = Syscall::all().collect();
+        for step in [1, 3, 7, 250] {
+            let mut lookup = Lookup::default();
+            for s in all.iter().cycle().step_by(step).take(all.len()) {
+                assert_eq!(lookup.find(s.name()), Some(*s), "{}", s.name());
+                assert_eq!(lookup.find("zzz"), None);
+            }
         }
     }
 

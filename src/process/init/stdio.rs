@@ -21,18 +21,24 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 /// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's.
 pub fn own(root: &Root, uid: u32) -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // The container's, once it has been asked for.
+    let mut null = None;
     for (number, stream) in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().enumerate() {
-        own_stream(root, number as RawFd, stream, uid)
+        own_stream(root, number as RawFd, stream, uid, &mut null)
             .map_err(|error| error.doing(format!("cannot prepare standard stream {number}")))?;
     }
     Ok(())
 }
 
-fn own_stream(root: &Root, number: RawFd, stream: BorrowedFd<'_>, uid: u32) -> Result<()> {
+fn own_stream(root: &Root, number: RawFd, stream: BorrowedFd<'_>, uid: u32, null: &mut Option<Option<OwnedFd>>) -> Result<()> {
     let stat = fd::stat(stream)?;
     if stat.is_char_device(1, 3) {
-        return match container_null(root)? {
-            Some(null) => Ok(fd::dup_onto(&null, number)?),
+        let null = match null {
+            Some(known) => known,
+            None => null.insert(container_null(root)?),
+        };
+        return match null {
+            Some(null) => Ok(fd::dup_onto(&*null, number)?),
             None => Ok(()),
         };
     }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The memory of a process that waits: what it can have back from its file, and what is left below its stack, is given up. Called at the
+//! start gate, where a created container may wait for hours, one process for each.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::types::Errno;
+
+/// Pages of the program's file that nothing ever writes to: at most this many pieces (a program has three or four).
+const PIECES: usize = 8;
+/// How far below its frame the stack is given up, in bytes. Less than the gap that the kernel keeps free below every stack.
+const BELOW: usize = 256 << 10;
+/// What is left below the frame for the calls to come, and for what the compiler keeps below the stack pointer.
+const KEPT: usize = 8 << 10;
+const PAGE: usize = 4096;
+
+/// The first byte of a piece and its length.
+type Piece = (usize, usize);
+
+#[derive(Default)]
+struct Pieces {
+    list: [Piece; PIECES],
+    count: usize,
+}
+
+/// read(2) of one byte that may be long in coming: 0 at the end of file. Meanwhile the process holds as little memory as it can: the
+/// kernel reads the program's pages again as they are needed.
+pub fn read_byte_in_small_room(fd: impl AsFd, byte: &mut u8) -> nix::Result<usize> {
+    let mut pieces = Pieces::default();
+    // SAFETY: the callback gets `pieces` back, which lives until the call returns.
+    unsafe { libc::dl_iterate_phdr(Some(note_pieces), (&raw mut pieces).cast()) };
+    let frame = (&raw const pieces) as usize & !(PAGE - 1);
+    // SAFETY: nothing is kept below the stack pointer of the only thread, but for what KEPT leaves.
+    unsafe { give_up(frame - BELOW, BELOW - KEPT) };
+    wait(fd.as_fd().as_raw_fd(), byte, &pieces)
+}
+
+/// Not inlined: between giving up the pages and waiting, the fewer of them are used again, the better.
+#[inline(never)]
+fn wait(fd: i32, byte: &mut u8, pieces: &Pieces) -> nix::Result<usize> {
+    for (start, length) in &pieces.list[..pieces.count] {
+        // SAFETY: mapped from the program's file, and never written to.
+        unsafe { give_up(*start, *length) };
+    }
+    // SAFETY: one byte, which lives until the call returns.
+    Errno::result(unsafe { libc::read(fd, (byte as *mut u8).cast(), 1) }).map(|count| count as usize)
+}
+
+/// madvise(2) MADV_DONTNEED. It is never needed: what it answers does not matter.
+///
+/// # Safety
+/// These pages come back from a file as they were, or nobody needs what is in them.
+unsafe fn give_up(start: usize, length: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+}
+
+/// Notes what is loaded of a program's file and not writable; dl_iterate_phdr(3). Static programs have one part, the first.
+unsafe extern "C" fn note_pieces(info: *mut libc::dl_phdr_info, _size: usize, pieces: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: both pointers are good until the callback returns; the table has as many headers as it says.
+    let (info, pieces, headers) = unsafe {
+        let info = &*info;
+        let headers: &[libc::Elf64_Phdr] = match info.dlpi_phdr.is_null() {
+            true => &[],
+            false => std::slice::from_raw_parts(info.dlpi_phdr.cast(), usize::from(info.dlpi_phnum)),
+        };
+        (info, &mut *pieces.cast::<Pieces>(), headers)
+    };
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        let start = (info.dlpi_addr as usize + header.p_vaddr as usize) & !(PAGE - 1);
+        let end = (info.dlpi_addr + header.p_vaddr + header.p_memsz) as usize;
+        if let Some(place) = pieces.list.get_mut(pieces.count) {
+            *place = (start, end - start);
+            pieces.count += 1;
+        }
+    }
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
+    use crate::linux::test_child::in_child;
+    use crate::linux::{fd, pid};
+
+    /// Kilobytes of a process by this name of /proc/PID/smaps_rollup.
+    fn kilobytes(pid: i32, name: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_process_that_waits_is_small_and_goes_on() {
+        in_child(|| {
+            let (reader, writer) = fd::pipe().unwrap();
+            let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else {
+                drop(writer);
+                let mut byte = 0;
+                let one = read_byte_in_small_room(&reader, &mut byte) == Ok(1) && byte == b'1';
+                let end = read_byte_in_small_room(&reader, &mut byte) == Ok(0);
+                exit_now(if one && end { 7 } else { 1 })
+            };
+            let began = std::time::Instant::now();
+            while kilobytes(pid, "Rss") * 2 > kilobytes(pid::getpid(), "Rss") {
+                assert!(began.elapsed().as_secs() < 60, "{} of {}", kilobytes(pid, "Rss"), kilobytes(pid::getpid(), "Rss"));
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            fd::write_all(&writer, b"1").unwrap();
+            drop(writer);
+            assert_eq!(pid::wait(&pidfd).unwrap(), pid::Exit::Code(7));
+        });
+    }
+}
