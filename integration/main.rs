@@ -23,6 +23,7 @@ mod check;
 mod checkpoint;
 mod codes;
 mod contract;
+mod crash;
 mod cve;
 mod delegation;
 mod descriptors;
@@ -63,6 +64,7 @@ use harness::run::{Group, main_with};
 /// All tests, in the order in which they are run.
 pub const GROUPS: &[Group] = &[
     Group { name: "lifecycle", tests: lifecycle::TESTS },
+    Group { name: "crash", tests: crash::TESTS },
     Group { name: "run", tests: run::TESTS },
     Group { name: "descriptors", tests: descriptors::TESTS },
     Group { name: "exec", tests: exec::TESTS },

@@ -19,9 +19,11 @@ use super::{HANG, Strike};
 /// A command that is struck.
 pub struct Operation {
     pub name: &'static str,
-    /// What it finds: nothing, or a container that is `created`, `running` or `stopped`.
+    /// What it finds: nothing, an `image` of a container, or a container that is `created`, `running`, `paused` or `stopped`;
+    /// `root running` is root's.
     before: &'static str,
-    /// Its words; BUNDLE, PIDFILE and ID stand for what they say.
+    /// Its words; BUNDLE, PIDFILE, IMAGES and ID stand for what they say, ENDING for a bundle whose program ends at
+    /// once, ROOT for one whose program is root's.
     words: &'static str,
     /// The status of the container when it has succeeded; empty: gone.
     after: &'static str,
@@ -30,12 +32,27 @@ pub struct Operation {
 pub const OPERATIONS: &[Operation] = &[
     Operation { name: "create", before: "", words: "create --bundle BUNDLE --pid-file PIDFILE ID", after: "created" },
     Operation { name: "run", before: "", words: "run --detach --bundle BUNDLE --pid-file PIDFILE ID", after: "running" },
+    Operation { name: "foreground-run", before: "", words: "run --bundle ENDING --pid-file PIDFILE ID", after: "" },
     Operation { name: "start", before: "created", words: "start ID", after: "running" },
     Operation { name: "exec", before: "running", words: "exec ID /bin/true", after: "running" },
     Operation { name: "update", before: "running", words: "update --pids-limit 100 ID", after: "running" },
+    Operation { name: "pause", before: "running", words: "pause ID", after: "paused" },
+    Operation { name: "resume", before: "paused", words: "resume ID", after: "running" },
     Operation { name: "kill", before: "running", words: "kill ID KILL", after: "stopped" },
     Operation { name: "delete", before: "stopped", words: "delete ID", after: "" },
     Operation { name: "delete-force", before: "running", words: "delete --force ID", after: "" },
+    Operation {
+        name: "checkpoint",
+        before: "root running",
+        words: "checkpoint --image-path IMAGES/of-the-row ID",
+        after: "stopped",
+    },
+    Operation {
+        name: "restore",
+        before: "image",
+        words: "restore --detach --bundle ROOT --image-path IMAGES/made --pid-file PIDFILE ID",
+        after: "running",
+    },
 ];
 
 /// What a row found.
@@ -150,11 +167,22 @@ impl Row {
             },
         });
         fs::write(self.dir.join("bundle/config.json"), config.to_string()).unwrap();
+        let another = |name: &str, args: serde_json::Value, user: u32| {
+            let mut config = config.clone();
+            (config["process"]["args"], config["process"]["user"]) = (args, json!({ "uid": user, "gid": user }));
+            config["root"]["path"] = json!(rootfs);
+            fs::create_dir(self.dir.join(name)).unwrap();
+            fs::write(self.dir.join(name).join("config.json"), config.to_string()).unwrap();
+        };
+        another("ending", json!(["/bin/true"]), 1000);
+        // CRIU reads the limits of its processes, for which those of another user need CAP_SYS_RESOURCE.
+        another("root", config["process"]["args"].clone(), 0);
     }
 
     fn all_points(&mut self, sample: usize) -> Counts {
         let mut counts = Counts::default();
         if let Err(why) = self.clean_life() {
+            let _ = self.delete_by_force();
             println!("skip {}/{}: {why}", self.operation.name, self.strike.name());
             return Counts { skipped: 1, ..counts };
         }
@@ -215,7 +243,7 @@ impl Row {
         if let Some(call) = &seen.hit {
             counts.run += 1;
             self.judge(&seen, call, counts, &mut wrong);
-        } else if self.operation.before.is_empty() && seen.end.as_deref() != Some("exit 0") {
+        } else if ["", "image"].contains(&self.operation.before) && seen.end.as_deref() != Some("exit 0") {
             counts.other += 1;
             wrong.push(format!("the id is not usable: {:?} {}", seen.end, seen.stderr.trim()));
         }
@@ -268,7 +296,7 @@ impl Row {
             counts.other += 1;
             wrong.push(format!("{lines} lines on stderr: {:?}", seen.stderr));
         }
-        let left = if self.operation.before.is_empty() { self.left() } else { Vec::new() };
+        let left = if ["", "image"].contains(&self.operation.before) { self.left() } else { Vec::new() };
         if !left.is_empty() {
             counts.left += 1;
             wrong.push(format!("left by the failed command ({:?}): {}", seen.stderr.trim(), left.join(", ")));
@@ -302,9 +330,21 @@ impl Row {
     /// Brings a container to where the command finds it.
     fn prepare(&self) -> Result<(), String> {
         let create = "create --bundle BUNDLE --pid-file PIDFILE ID";
+        let run = "run --detach --bundle BUNDLE --pid-file PIDFILE ID";
+        let root_run = "run --detach --bundle ROOT --pid-file PIDFILE ID";
         match self.operation.before {
             "created" => self.ok(create),
-            "running" => self.ok("run --detach --bundle BUNDLE --pid-file PIDFILE ID"),
+            "running" => self.ok(run),
+            "root running" => self.ok(root_run),
+            "paused" => self.ok(run).and_then(|()| self.ok("pause ID")),
+            // One for all points.
+            "image" if self.dir.join("images/made").exists() => Ok(()),
+            "image" => {
+                fs::create_dir_all(self.dir.join("images")).unwrap();
+                self.ok(root_run)?;
+                self.ok("checkpoint --image-path IMAGES/made ID")?;
+                self.delete_by_force()
+            }
             "stopped" => {
                 self.ok(create)?;
                 let pid = fs::read_to_string(self.dir.join("pid/pid")).map_err(|error| error.to_string())?;
@@ -320,7 +360,10 @@ impl Row {
         let path = |leaf: &str| self.dir.join(leaf).display().to_string();
         let word = |word: &str| match word {
             "BUNDLE" => path("bundle"),
+            "ENDING" => path("ending"),
+            "ROOT" => path("root"),
             "PIDFILE" => path("pid/pid"),
+            images if images.starts_with("IMAGES/") => path(&images.replace("IMAGES", "images")),
             "ID" => self.id.clone(),
             other => other.to_string(),
         };
@@ -404,6 +447,8 @@ impl Row {
         walk(&self.dir, &mut |path| {
             found.insert(path.strip_prefix(&self.dir).unwrap().display().to_string());
         });
+        // What CRIU writes is the user's to remove.
+        found.retain(|path| !path.starts_with("images"));
         found.remove("stderr");
         found.remove("stderr-of-others");
         found

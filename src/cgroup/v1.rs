@@ -139,8 +139,11 @@ pub fn kill(dirs: &[&Dir], freezer: Option<&Dir>, patience: Duration) -> Result<
             }
         }
         if let (true, Some(freezer)) = (frozen, freezer) {
-            // A frozen process of v1 dies only when thawed.
-            freezer.write("freezer.state", "THAWED").told(|| format!("cannot thaw the cgroup {}", freezer.path()))?;
+            // A frozen process of v1 dies only when thawed. Another delete may have removed the cgroup meanwhile.
+            match freezer.write("freezer.state", "THAWED") {
+                Err(error) if is_gone(error.errno) => {}
+                other => other.told(|| format!("cannot thaw the cgroup {}", freezer.path()))?,
+            }
         }
         if all.is_empty() || frozen || Instant::now() >= deadline {
             return Ok(());

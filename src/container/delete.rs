@@ -39,6 +39,10 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
     hold(&entry, force)?;
     let state = match entry.load() {
         Ok(state) => state,
+        // By another delete, while this one waited.
+        Err(error) if error.kind == Kind::NotFound && entry.is_removed() => {
+            return if force { Ok(Vec::new()) } else { Err(Error::new(Kind::NotFound, "container does not exist")) };
+        }
         Err(error) if !force && error.kind != Kind::NotFound => return Err(error),
         Err(error) if !force => return Err(error),
         Err(_) => from_what_is_left(&entry, store.path()),

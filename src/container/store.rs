@@ -173,6 +173,11 @@ impl Entry {
         fd::flock(&self.dir, true, false).told(|| format!("cannot lock the state of {}", self.id))
     }
 
+    /// Whether its directory has been removed since it was opened.
+    pub fn is_removed(&self) -> bool {
+        fd::stat(&self.dir).is_ok_and(|stat| stat.nlink == 0)
+    }
+
     /// Reads the state.
     pub fn load(&self) -> Result<State> {
         let bytes = match fd::read_at(&self.dir, "state.json", STATE_MAX) {

@@ -188,7 +188,8 @@ fn link_header(index: i32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
     fixed
 }
 
-fn parse_link(body: &[u8]) -> Option<Link> {
+/// An answer to RTM_GETLINK, without its header.
+pub fn parse_link(body: &[u8]) -> Option<Link> {
     let (index, flags) = (word32(body, 4)? as i32, word32(body, 8)?);
     let attributes = attributes(body.get(LINK_HEADER..)?);
     let (_, name) = attributes.iter().find(|(kind, _)| *kind == IFLA_IFNAME)?;
@@ -196,8 +197,9 @@ fn parse_link(body: &[u8]) -> Option<Link> {
     Some(Link { index, flags, name: String::from_utf8_lossy(name).into_owned() })
 }
 
-/// struct ifaddrmsg: family u8, prefixlen u8, flags u8, scope u8, index u32.
-fn parse_address(body: &[u8]) -> Option<(u32, Address)> {
+/// An answer to RTM_GETADDR, without its header: the device's index and its address. struct ifaddrmsg: family u8, prefixlen u8, flags u8,
+/// scope u8, index u32.
+pub fn parse_address(body: &[u8]) -> Option<(u32, Address)> {
     let [family, prefix, flags, scope] = *body.get(..4)? else { return None };
     let index = word32(body, 4)?;
     let attributes = attributes(body.get(ADDRESS_HEADER..)?);

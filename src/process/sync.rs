@@ -195,7 +195,7 @@ impl Message for Error {
             // Only the process writes these, and knows only its own steps.
             side: Side::Process,
             call: from.optional()?,
-            errno: Some(from.number()? as i32).filter(|errno| *errno != 0).map(Errno::from_raw),
+            errno: Some(Errno::from_raw(from.number()? as i32)).filter(|errno| *errno != Errno::UnknownErrno),
             hint: from.optional()?,
         };
         from.0.is_empty().then_some(error)
