@@ -179,19 +179,31 @@ pub fn run_poststop(all: &[Hook], state: &State) -> Vec<String> {
     all.iter().filter_map(|hook| hooks::run(hook, &json, None).err()).map(|error| error.to_string()).collect()
 }
 
-/// After a foreground `run`: the process has ended, and what it leaves goes.
+/// After a foreground `run`: the process has ended, and what it leaves goes. Nobody comes back to a container that its command was to
+/// remove: what could not be done is tried once more.
 pub fn finish(store: &Store, id: &Id, state: &State, poststop: &[Hook]) -> Result<Vec<String>> {
+    if finish_once(store, id, state).or_else(|_| finish_once(store, id, state))? {
+        return Ok(run_poststop(poststop, state));
+    }
+    Ok(Vec::new())
+}
+
+/// Whether it was ours to remove.
+fn finish_once(store: &Store, id: &Id, state: &State) -> Result<bool> {
     let entry = match store.get(id) {
         // Somebody else has deleted it meanwhile.
-        Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind == Kind::NotFound => return Ok(false),
         other => other?,
     };
     entry.lock()?;
-    // Or deleted, and made another by this name, which is not ours to end.
-    if !entry.load().is_ok_and(|now| now.is_same_container(state)) {
-        return Ok(Vec::new());
+    match entry.load() {
+        Ok(now) if now.is_same_container(state) => {}
+        // Or deleted, and made another by this name, which is not ours to end.
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind == Kind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
     }
     destroy(state)?;
     store.remove(&entry)?;
-    Ok(run_poststop(poststop, state))
+    Ok(true)
 }

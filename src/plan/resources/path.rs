@@ -126,6 +126,9 @@ impl Systemd {
         if !unit_name(&unit) {
             return Err(Problem::new(FIELD, format!("{unit:?} is no unit name; systemd.unit(5)")));
         }
+        if path == "/" {
+            return Err(Problem::new(FIELD, format!("{unit:?} is the root slice, which cannot be a container's")));
+        }
         Ok(Systemd { slice: slice.to_string(), unit, name: name.to_string(), path })
     }
 
@@ -263,7 +266,9 @@ mod tests {
         assert_eq!(unit("-:p:n", false), want("-.slice", "p-n.scope", "/p-n.scope"));
         assert_eq!(unit("a-b.slice:cri:n", false), want("a-b.slice", "cri-n.scope", "/a.slice/a-b.slice/cri-n.scope"));
         assert_eq!(unit("a.slice:p:x-y.slice", false), want("a.slice", "x-y.slice", "/x.slice/x-y.slice"));
-        for bad in ["/a/b", "a:b", "a:b:c:d", "a.slice:p:n/m", "a.slice:p:n m", "a.scope:p:n", "../x.slice:p:n"] {
+        for bad in
+            ["/a/b", "a:b", "a:b:c:d", "a.slice:p:n/m", "a.slice:p:n m", "a.scope:p:n", "../x.slice:p:n", "a.slice:p:-.slice"]
+        {
             assert_eq!(unit(bad, false).unwrap_err().at, "linux.cgroupsPath", "{bad}");
         }
         let text = unit("/a/b", false).unwrap_err().rule;

@@ -350,7 +350,7 @@ pub(super) fn unified(asks: &mut Asks, resources: &Resources, host: &Host) {
             continue;
         }
         let controller = key.split('.').next().unwrap_or_default();
-        if controller.is_empty() || controller.len() == key.len() || key.contains(|byte: char| byte.is_control()) {
+        if controller.is_empty() || controller.len() == key.len() || key.contains(|byte: char| !byte.is_ascii_graphic()) {
             asks.problem(&field, format!("unified resource {key:?} must be in the form CONTROLLER.PARAMETER"));
             continue;
         }

@@ -471,7 +471,7 @@ fn resource_limits() {
     breaks(&set("/linux/resources/cpu", json!({"mems": "x"})), &at("cpu.mems"), "\"x\"");
     keeps(&set("/linux/resources/pids", json!({"limit": -1})));
     keeps(&set("/linux/resources/unified", json!({"memory.high": "1", "x": ""})));
-    for file in ["", ".", "..", "a/b", "../memory.max"] {
+    for file in ["", ".", "..", "a/b", "../memory.max", "pids.max ", "pids\u{e9}.max"] {
         breaks(
             &set("/linux/resources/unified", json!({file: "1"})),
             &field(&at("unified"), file),
