@@ -2,7 +2,7 @@
 //! Measures runtimes against each other, and against a floor that does the kernel's work only. `hack/bench` builds and calls it.
 //!
 //! In reading order: bundle.rs (what is run), measure.rs (one command, measured), cases.rs (what is measured), budget.rs (the counts
-//! that a change may not raise), report.rs (tables, bars, SVG). Not part of the program.
+//! that a change may not raise), report.rs (tables, bars, SVG), trace.rs (which functions run). Not part of the program.
 //!
 //! Runtimes take turns, in alternating order, so that whatever else the machine does meets all of them; medians are printed.
 //! CPU is user and system time of the command, of all it waited for, and of the container's init until the command ends.
@@ -11,6 +11,7 @@ mod bundle;
 mod cases;
 mod measure;
 mod report;
+mod trace;
 
 use std::path::PathBuf;
 
@@ -29,10 +30,20 @@ struct Options {
     growth: bool,
     /// Hold the first runtime against this file of counts instead.
     budget: Option<PathBuf>,
+    /// List what functions the first runtime's commands run instead.
+    functions: bool,
 }
 
 fn options() -> Outcome<Options> {
-    let mut found = Options { runtimes: Vec::new(), runs: 20, dir: PathBuf::new(), svg: None, growth: false, budget: None };
+    let mut found = Options {
+        runtimes: Vec::new(),
+        runs: 20,
+        dir: PathBuf::new(),
+        svg: None,
+        growth: false,
+        budget: None,
+        functions: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -41,6 +52,7 @@ fn options() -> Outcome<Options> {
             "--dir" => found.dir = value()?.into(),
             "--svg" => found.svg = Some(value()?.into()),
             "--growth" => found.growth = true,
+            "--functions" => found.functions = true,
             "--budget" => found.budget = Some(value()?.into()),
             _ => {
                 let (name, path) = word.split_once('=').ok_or(format!("not NAME=PATH: {word}"))?;
@@ -58,6 +70,9 @@ fn work(options: &Options) -> Outcome<bool> {
     // Containers outlive the commands that make them; so they become children of this program, which reaps them.
     nix::sys::prctl::set_child_subreaper(true)?;
     let bundles = bundle::Bundles::make(&options.dir)?;
+    if options.functions {
+        return trace::functions(&options.runtimes[0], &bundles);
+    }
     if let Some(file) = &options.budget {
         return budget::check(&options.runtimes[0], &bundles, file);
     }

@@ -106,6 +106,9 @@ fn damaged_configuration() {
     {
         let container = bundle.run_detached();
         let id = container.id.as_str();
+        // What create made ready for exec is only a help.
+        damage(&state_root().join(id).join("exec.json"));
+        Call::new(&["exec", id, "true"]).output().ok();
         damage(&state_root().join(id).join("config.json"));
         bench.judge(&format!("exec with a saved configuration that is {what}"), Call::new(&["exec", id, "true"]), &["config"]);
         assert_eq!(container.status(), "running");

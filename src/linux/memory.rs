@@ -30,29 +30,52 @@ pub fn read_byte_in_small_room(fd: impl AsFd, byte: &mut u8) -> nix::Result<usiz
     // SAFETY: the callback gets `pieces` back, which lives until the call returns.
     unsafe { libc::dl_iterate_phdr(Some(note_pieces), (&raw mut pieces).cast()) };
     let frame = (&raw const pieces) as usize & !(PAGE - 1);
+    // It is never needed: what it answers does not matter.
     // SAFETY: nothing is kept below the stack pointer of the only thread, but for what KEPT leaves.
-    unsafe { give_up(frame - BELOW, BELOW - KEPT) };
+    unsafe { call(libc::SYS_madvise, frame - BELOW, BELOW - KEPT, libc::MADV_DONTNEED as usize) };
     wait(fd.as_fd().as_raw_fd(), byte, &pieces)
 }
 
-/// Not inlined: between giving up the pages and waiting, the fewer of them are used again, the better.
+/// Gives up the pages of the file, and waits. The calls are made here and by no function of a library: whatever else ran, the kernel would
+/// map it and what lies around it again, 64 KiB for each place.
 #[inline(never)]
 fn wait(fd: i32, byte: &mut u8, pieces: &Pieces) -> nix::Result<usize> {
     for (start, length) in &pieces.list[..pieces.count] {
         // SAFETY: mapped from the program's file, and never written to.
-        unsafe { give_up(*start, *length) };
+        unsafe { call(libc::SYS_madvise, *start, *length, libc::MADV_DONTNEED as usize) };
     }
     // SAFETY: one byte, which lives until the call returns.
-    Errno::result(unsafe { libc::read(fd, (byte as *mut u8).cast(), 1) }).map(|count| count as usize)
+    let count = unsafe { call(libc::SYS_read, fd as usize, (byte as *mut u8) as usize, 1) };
+    if count < 0 { Err(Errno::from_raw(-count as i32)) } else { Ok(count as usize) }
 }
 
-/// madvise(2) MADV_DONTNEED. It is never needed: what it answers does not matter.
+/// A system call; below 0 is the error's number.
 ///
 /// # Safety
-/// These pages come back from a file as they were, or nobody needs what is in them.
-unsafe fn give_up(start: usize, length: usize) {
+/// As this call wants it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn call(number: libc::c_long, a: usize, b: usize, c: usize) -> isize {
+    let answer;
+    // SAFETY: as the caller promises; the kernel leaves all other registers.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") number as isize => answer, in("rdi") a, in("rsi") b, in("rdx") c,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    answer
+}
+
+/// A system call; below 0 is the error's number.
+///
+/// # Safety
+/// As this call wants it.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn call(number: libc::c_long, a: usize, b: usize, c: usize) -> isize {
     // SAFETY: as the caller promises.
-    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    match Errno::result(unsafe { libc::syscall(number, a, b, c) }) {
+        Ok(answer) => answer as isize,
+        Err(errno) => -(errno as i32) as isize,
+    }
 }
 
 /// Notes what is loaded of a program's file and not writable; dl_iterate_phdr(3). Static programs have one part, the first.

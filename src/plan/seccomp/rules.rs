@@ -111,13 +111,17 @@ pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) ->
     for &(syscall, rule) in &resolved.names {
         // A rule that repeats the default action says nothing, but its names are known.
         let silent = profile.rules[rule as usize].action == profile.default_action;
-        let direct = syscall.number(arch).map(|number| (number, None));
-        let through = syscall.subcall(arch).map(|s| (s.number, Some(s.call)));
-        for (number, call) in [direct, through].into_iter().flatten() {
+        let mut add = |number: u32, call| {
             highest = highest.max(number - arch.first_number());
             if !silent {
                 uses.push(Use { number, rule, call });
             }
+        };
+        if let Some(number) = syscall.number(arch) {
+            add(number, None);
+        }
+        if let Some(subcall) = syscall.subcall(arch) {
+            add(subcall.number, Some(subcall.call));
         }
     }
     Numbers { uses: by_number(uses, arch), highest: (highest > 0).then_some(arch.first_number() + highest) }

@@ -84,13 +84,18 @@ impl<'g> Forest<'g> {
             push(&mut list, 0, enosys);
             next = 1;
         }
+        // Most numbers get what the one before got.
+        let mut known = None;
         for uses in numbers.uses.chunk_by(|a, b| a.number == b.number) {
             let number = uses[0].number;
             if number < next {
                 continue;
             }
             let answer = match rules::answer(profile, uses, arch) {
-                Answer::Always(action, _) => self.graph.verdict(action.verdict()),
+                Answer::Always(action, _) => match known {
+                    Some((last, id)) if last == action => id,
+                    _ => known.insert((action, self.graph.verdict(action.verdict()))).1,
+                },
                 Answer::First(clauses) => condition::clauses(self.graph, arch, &clauses, self.default),
             };
             if number > next {
