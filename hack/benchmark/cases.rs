@@ -211,6 +211,7 @@ pub fn growth(options: &Options, bundles: &Bundles) -> Outcome<Vec<Growth>> {
         bundles.write("true-seccomp", |config| {
             config["linux"]["seccomp"]["syscalls"] = if count == 0 { json!([]) } else { rules(&names[..count]) };
             config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_LOG");
+            config["linux"]["seccomp"]["defaultErrnoRet"] = Value::Null;
         })?;
         points.push((count, cpu(options, &[run[0], run[1], &bundles.path("true-seccomp")])?));
     }

@@ -35,15 +35,8 @@ struct Options {
 }
 
 fn options() -> Outcome<Options> {
-    let mut found = Options {
-        runtimes: Vec::new(),
-        runs: 20,
-        dir: PathBuf::new(),
-        svg: None,
-        growth: false,
-        budget: None,
-        functions: false,
-    };
+    let mut found =
+        Options { runtimes: Vec::new(), runs: 20, dir: PathBuf::new(), svg: None, growth: false, budget: None, functions: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
