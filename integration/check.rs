@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::harness::bundle::{folder, new_id};
-use crate::harness::{Bundle, Call, Test, call, need, skip};
+use crate::harness::{Bundle, Call, Need, Test, call, need, skip};
 use crate::test;
 
 const OWN: &[(&str, &str)] = &[("runc", "has no such commands"), ("crun", "has no such commands")];
@@ -27,6 +28,9 @@ pub const TESTS: &[Test] = &[
     test!(diff_of_what_is_as_it_was_asked).differs(OWN),
     test!(diff_shows_what_was_changed).differs(OWN),
     test!(diff_in_a_user_namespace).differs(OWN),
+    test!(diff_of_groups_priorities_and_propagation).differs(OWN),
+    test!(diff_of_a_memory_policy).needs(&[Need::File("/proc/self/numa_maps")]).differs(OWN),
+    test!(diff_of_network_devices).needs(&[Need::Program("ip")]).differs(OWN),
     test!(diff_exits_as_diff_does).differs(OWN),
 ];
 
@@ -295,6 +299,76 @@ fn diff_in_a_user_namespace() {
     assert_eq!(rows(&report, "Uid")[0]["now"], "100007 100007 100007 100007");
     assert_eq!(rows(&report, "user namespace")[0]["now"], "its own");
     assert_eq!(rows(&report, "kernel.hostname")[0]["now"], "inside");
+}
+
+fn diff_of_groups_priorities_and_propagation() {
+    let mut bundle = Bundle::new();
+    bundle.set("/process/user/additionalGids", json!([7, 5])).set("/linux/rootfsPropagation", json!("shared"));
+    bundle.set("/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 }));
+    bundle.mount("/mnt", "tmpfs", "tmpfs", &["rslave"]).mount("/tmp", "tmpfs", "tmpfs", &["private"]);
+    let container = bundle.run_detached();
+    let report = diff(&container.id);
+    all_the_same(&report);
+    for (what, now, config) in [
+        ("Groups", "5 7", "process.user.additionalGids"),
+        ("I/O priority", "2 6", "process.ioPriority"),
+        ("propagation of /", "shared", "linux.rootfsPropagation"),
+        ("propagation of /tmp", "private", "mounts[*]"),
+    ] {
+        let row = rows(&report, what);
+        assert_eq!(row.len(), 1, "{what}: {report:#}");
+        let at = row[0]["config"].as_str().unwrap();
+        // A root that is shared is a slave of the host's besides.
+        let found = row[0]["now"].as_str().unwrap().trim_end_matches(",slave");
+        assert!(found == now && (at == config || config == "mounts[*]" && at.starts_with("mounts[")), "{what}: {row:#?}");
+    }
+    // Changed behind its back, by what anybody could do it with.
+    let set = |words: &[&str]| assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
+    let pid = container.pid().to_string();
+    set(&["/bin/busybox", "ionice", "-c", "3", "-p", &pid]);
+    set(&["/usr/bin/nsenter", "--mount", "--target", &pid, "/bin/busybox", "mount", "--make-private", "/"]);
+    let report = diff(&container.id);
+    assert_eq!(report["different"], 2, "{report:#}");
+    let now = |what: &str| rows(&report, what)[0]["now"].as_str().unwrap().to_owned();
+    assert!(now("I/O priority").starts_with("3 "), "{report:#}");
+    assert_eq!(now("propagation of /"), "private");
+}
+
+fn diff_of_a_memory_policy() {
+    let mut bundle = Bundle::new();
+    bundle.set("/linux/memoryPolicy", json!({ "mode": "MPOL_BIND", "nodes": "0" }));
+    let container = bundle.run_detached();
+    let report = diff(&container.id);
+    all_the_same(&report);
+    assert_eq!((&rows(&report, "memory policy")[0]["now"], &report["unseen"]), (&json!("bind:0"), &json!(0)), "{report:#}");
+    // Beside a bundle that asks for another.
+    let mut other = Bundle::new();
+    other.set("/linux/memoryPolicy", json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" })).save();
+    let output = Call::new(&["plan", "--bundle", other.path(), "--diff", &container.id]).output();
+    assert!(output.stdout.contains("memory policy (linux.memoryPolicy)\n- interleave:0\n+ bind:0\n"), "{output:?}");
+}
+
+fn diff_of_network_devices() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let ip = |words: &[&str]| Command::new("ip").args(words).status().is_ok_and(|status| status.success());
+    if !ip(&["link", "add", "berthA", "type", "veth", "peer", "name", "berthB"]) {
+        skip("this kernel makes no veth");
+    }
+    let mut bundle = Bundle::new();
+    bundle.set("/linux/netDevices", json!({ "berthA": { "name": "net7" }, "berthB": { "name": "peer%d" } }));
+    let container = bundle.run_detached();
+    let report = diff(&container.id);
+    all_the_same(&report);
+    for name in ["net7", "peer%d"] {
+        assert_eq!(rows(&report, &format!("network device {name}"))[0]["now"], "there", "{report:#}");
+    }
+    let mut other = Bundle::new();
+    other.set("/linux/netDevices", json!({ "berthA": { "name": "other7" } })).save();
+    let output = Call::new(&["plan", "--bundle", other.path(), "--diff", &container.id]).output();
+    assert!(
+        output.stdout.contains("network device other7 (") && output.stdout.contains("\n- there\n+ not there\n"),
+        "{output:?}"
+    );
 }
 
 fn diff_exits_as_diff_does() {

@@ -234,6 +234,7 @@ fn lack_of_memory_is_said_by_start() {
     container.wait_status("stopped");
     let said = container.call(&["start"]).output().fails();
     assert!(said.contains("cannot start a container that has stopped") && said.contains("limit 4096 bytes"), "{said}");
+    assert!(said.trim_end().ends_with("[E-OOM]"), "{said}");
 }
 
 fn below_what_is_used_is_refused() {

@@ -11,8 +11,8 @@ use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd::{self, Root};
 use crate::linux::proc::{self, MountInfo};
 use crate::linux::types::Namespaces;
-use crate::linux::{bpf, clone};
-use crate::plan::expect::{self, Expected, HOSTS, MASKED, OWN, READ_ONLY, Subject};
+use crate::linux::{bpf, clone, sched};
+use crate::plan::expect::{self, Expected, HOSTS, MASKED, OWN, READ_ONLY, Subject, THERE};
 use crate::plan::resources::Tree;
 use crate::plan::{CgroupManager, Id, Plan, Request};
 use crate::process::inside;
@@ -153,6 +153,23 @@ impl Look<'_> {
             Subject::OomScoreAdj => self.word("oom_score_adj"),
             Subject::Personality => self.word("personality"),
             Subject::Scheduler => self.scheduler(),
+            Subject::IoPriority => sched::io_priority(self.pid).ok().map(|(class, level)| format!("{class} {level}")),
+            Subject::MemoryPolicy => self.memory_policy(),
+            Subject::Propagation(path) => Some(match self.mount_at(path)? {
+                Some(mount) => propagation(&mount.propagation),
+                None => "nothing".into(),
+            }),
+            Subject::NetDevice(name) => self.net_device(name),
+            Subject::ResctrlGroup => self.of_process("cpu_resctrl_groups").and_then(|text| {
+                let group = text.lines().find_map(|line| line.strip_prefix("res:"))?;
+                Some(group.to_string())
+            }),
+            Subject::Schemata => {
+                let saved = self.state.resctrl.as_ref()?;
+                let group = saved.group.trim_start_matches('/');
+                let file = text(&format!("{}/{group}/schemata", saved.mount))?;
+                Some(file.lines().map(str::trim).collect::<Vec<_>>().join(", "))
+            }
             Subject::Sysctl(key) => self.parameters.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.clone()),
             Subject::Apparmor => self.word("attr/apparmor/current").or_else(|| self.word("attr/current")),
             Subject::Selinux => self.word("attr/current"),
@@ -235,6 +252,30 @@ impl Look<'_> {
         Some(format!("{kind} {}:{} {:04o}", stat.rdev.major, stat.rdev.minor, stat.mode & 0o7777))
     }
 
+    /// Of the first place in its memory: one without a policy of its own shows the process's.
+    fn memory_policy(&self) -> Option<String> {
+        let maps = self.of_process("numa_maps")?;
+        let (_, rest) = maps.lines().next()?.split_once(' ')?;
+        // The word before the counts; `prefer (many)` has a blank.
+        let end =
+            rest.find(" file=").or_else(|| rest.find(" anon=")).or_else(|| rest.find(" stack")).or_else(|| rest.find(" heap"));
+        Some(rest[..end.unwrap_or(rest.len())].split(" N").next()?.trim().to_string())
+    }
+
+    fn net_device(&self, name: &str) -> Option<String> {
+        let devices = self.of_process("net/dev")?;
+        // `eth%d`: the kernel has chosen the number.
+        let named = |device: &str| match name.split_once("%d") {
+            Some((before, after)) => {
+                let number = device.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+                number.is_some_and(|number| number.parse::<u32>().is_ok())
+            }
+            None => device == name,
+        };
+        let is = |line: &str| line.split_once(':').is_some_and(|(device, _)| named(device.trim()));
+        Some(if devices.lines().any(is) { THERE.into() } else { "not there".into() })
+    }
+
     /// Policy and nice value: fields 41 and 19 of proc_pid_stat(5), counted after the name, which may have spaces.
     fn scheduler(&self) -> Option<String> {
         let stat = self.of_process("stat")?;
@@ -269,6 +310,14 @@ fn parameter(key: &str) -> String {
     };
     let path: String = if slash { key.into() } else { key.chars().map(swap).collect() };
     format!("/proc/sys/{path}")
+}
+
+/// `shared,slave`, from the optional fields of mountinfo.
+fn propagation(fields: &[String]) -> String {
+    let names = [("shared:", "shared"), ("master:", "slave"), ("unbindable", "unbindable")];
+    let has = |prefix: &str| fields.iter().any(|field| field.starts_with(prefix));
+    let words: Vec<&str> = names.iter().filter(|(prefix, _)| has(prefix)).map(|(_, name)| *name).collect();
+    if words.is_empty() { "private".into() } else { words.join(",") }
 }
 
 /// Soft and hard limit of a line of /proc/PID/limits, whose columns are 26 and 21 wide.

@@ -97,12 +97,12 @@ pub fn set_io_priority(class: u8, level: u8) -> Result<()> {
     Ok(())
 }
 
-/// ioprio_get(2) of this process: class and level.
-pub fn io_priority() -> Result<(u8, u8)> {
+/// ioprio_get(2) of a process (0: this one): class and level.
+pub fn io_priority(pid: i32) -> Result<(u8, u8)> {
     const IOPRIO_WHO_PROCESS: u32 = 1;
     // SAFETY: no pointer.
-    let word =
-        unsafe { syscall!(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) }.call(|| "ioprio_get(IOPRIO_WHO_PROCESS, 0)".into())?;
+    let word = unsafe { syscall!(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, pid) }
+        .call(|| format!("ioprio_get(IOPRIO_WHO_PROCESS, {pid})"))?;
     Ok((((word >> 13) & 7) as u8, (word & 7) as u8))
 }
 
@@ -202,7 +202,7 @@ mod tests {
             assert_eq!((now.policy, now.nice), (batch.policy, 5));
             assert_eq!(set_attributes(&Attributes { policy: 77, ..Attributes::default() }).unwrap_err().errno, Errno::EINVAL);
             set_io_priority(2, 6).unwrap();
-            assert_eq!(io_priority().unwrap(), (2, 6));
+            assert_eq!(io_priority(0).unwrap(), (2, 6));
             assert_eq!(set_io_priority(7, 7).unwrap_err().errno, Errno::EINVAL);
             set_personality(libc::ADDR_NO_RANDOMIZE as u32).unwrap();
             // SAFETY: no pointer; 0xffffffff only asks.

@@ -85,6 +85,16 @@ pub enum Propagation {
 }
 
 impl Propagation {
+    /// Its name in mount(8).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Propagation::Shared => "shared",
+            Propagation::Slave => "slave",
+            Propagation::Private => "private",
+            Propagation::Unbindable => "unbindable",
+        }
+    }
+
     /// The `MS_*` bit, as `mount_attr.propagation` takes it.
     pub fn bits(self) -> u64 {
         match self {

@@ -52,6 +52,18 @@ pub enum Subject {
     Personality,
     /// Policy and nice value, of /proc/PID/stat.
     Scheduler,
+    /// Class and level of I/O priority; ioprio_get(2).
+    IoPriority,
+    /// The memory policy, as /proc/PID/numa_maps writes it: `bind:0-1`.
+    MemoryPolicy,
+    /// How the mount at a path of the container propagates: `shared`, `slave`, `private` or `unbindable`.
+    Propagation(String),
+    /// A network device of the container's network namespace: [`THERE`].
+    NetDevice(String),
+    /// The resctrl group that the process is in.
+    ResctrlGroup,
+    /// The file `schemata` of that group.
+    Schemata,
     /// A kernel parameter, as the container's namespaces have it.
     Sysctl(String),
     /// /proc/PID/attr/apparmor/current
@@ -64,6 +76,8 @@ pub enum Subject {
 pub const OWN: &str = "its own";
 /// The process is in the runtime's namespace.
 pub const HOSTS: &str = "the host's";
+/// It is there.
+pub const THERE: &str = "there";
 /// Something is mounted over the path, or there is nothing to hide.
 pub const MASKED: &str = "masked";
 /// Nothing can be written there, or there is nothing.
@@ -87,6 +101,12 @@ impl Subject {
             Subject::OomScoreAdj => "oom_score_adj".into(),
             Subject::Personality => "personality".into(),
             Subject::Scheduler => "scheduling policy and nice".into(),
+            Subject::IoPriority => "I/O priority".into(),
+            Subject::MemoryPolicy => "memory policy".into(),
+            Subject::Propagation(path) => format!("propagation of {path}"),
+            Subject::NetDevice(name) => format!("network device {name}"),
+            Subject::ResctrlGroup => "resctrl group".into(),
+            Subject::Schemata => "resctrl schemata".into(),
             Subject::Sysctl(key) => key.clone(),
             Subject::Apparmor => "AppArmor profile".into(),
             Subject::Selinux => "SELinux label".into(),
@@ -112,9 +132,18 @@ pub fn expected(plan: &Plan) -> Vec<Expected> {
     let mut all = cgroup(plan);
     all.extend(namespaces(plan));
     all.extend(mounts(plan));
+    all.extend(propagation(plan));
     for step in &plan.parent {
-        if let ParentOp::OomScoreAdj(adjust) = step.op {
-            all.push(one(Subject::OomScoreAdj, adjust.to_string(), &step.at));
+        match &step.op {
+            ParentOp::OomScoreAdj(adjust) => all.push(one(Subject::OomScoreAdj, adjust.to_string(), &step.at)),
+            ParentOp::MoveNetDevice { new_name, .. } => all.push(one(Subject::NetDevice(new_name.clone()), THERE, &step.at)),
+            ParentOp::EnterResctrl(group) => {
+                all.push(one(Subject::ResctrlGroup, format!("/{}", group.group.trim_start_matches('/')), &step.at));
+                if !group.schemata.is_empty() {
+                    all.push(one(Subject::Schemata, group.schemata.join(", "), &step.at));
+                }
+            }
+            _ => {}
         }
     }
     for step in &plan.child {
@@ -213,6 +242,24 @@ fn mounts(plan: &Plan) -> Vec<Expected> {
     shown.map(|(mount, kind, attr, at)| one(Subject::Mount(mount.destination.clone()), options(&kind, attr), at)).collect()
 }
 
+/// How mounts propagate where the configuration says so: the last word on a place counts, and what is said of a place's mounts as a whole is
+/// compared of the place alone.
+fn propagation(plan: &Plan) -> Vec<Expected> {
+    let mut all: Vec<Expected> = Vec::new();
+    for step in &plan.child {
+        let (path, change) = match &step.op {
+            Op::Mount(mount) => (mount.destination.as_str(), mount.propagation.last()),
+            Op::RootPropagation(change) => ("/", Some(change)),
+            _ => continue,
+        };
+        let Some(change) = change else { continue };
+        let subject = Subject::Propagation(path.into());
+        all.retain(|other| other.subject != subject);
+        all.push(one(subject, change.kind.name(), &step.at));
+    }
+    all
+}
+
 /// `tmpfs nosuid,nodev,!noexec`: what must be there, and after `!` what must not.
 fn options(kind: &str, attr: AttrChange) -> String {
     const NAMES: [(MountAttr, &str); 5] = [
@@ -274,6 +321,8 @@ fn of_process(op: &Op, at: &str, plan: &Plan) -> Vec<Expected> {
             vec![one(subject, format!("{} {}", shown(*soft), shown(*hard)), at)]
         }
         Op::Scheduler(wanted) => vec![one(Subject::Scheduler, format!("{} {}", wanted.policy, wanted.nice), at)],
+        Op::IoPriority { class, level } => vec![one(Subject::IoPriority, format!("{class} {level}"), at)],
+        Op::MemoryPolicy { mode, nodes } => vec![one(Subject::MemoryPolicy, memory_policy(*mode, nodes), at)],
         Op::Affinity(cpus) => vec![one(Subject::Status("Cpus_allowed_list"), list(cpus), at)],
         Op::Personality(domain) => vec![one(Subject::Personality, format!("{domain:08x}"), at)],
         Op::ApparmorProfile(profile) => vec![running(Subject::Apparmor, profile, at)],
@@ -283,6 +332,19 @@ fn of_process(op: &Op, at: &str, plan: &Plan) -> Vec<Expected> {
         Op::Seccomp(_) => vec![running(Subject::Status("Seccomp"), "2", at)],
         Op::Identity(identity) => self::identity(identity, at, plan),
         _ => Vec::new(),
+    }
+}
+
+/// As the kernel's mpol_to_str writes it: the mode, its flag, the nodes.
+fn memory_policy(mode: u32, nodes: &[u32]) -> String {
+    const NAMES: [&str; 7] = ["default", "prefer", "bind", "interleave", "local", "prefer (many)", "weighted interleave"];
+    // linux/mempolicy.h
+    const FLAGS: [(u32, &str); 2] = [(1 << 15, "=static"), (1 << 14, "=relative")];
+    let name = NAMES.get((mode & 0xff) as usize).copied().unwrap_or("?");
+    let flag = FLAGS.iter().find(|(bit, _)| mode & bit != 0).map_or("", |(_, name)| name);
+    match nodes {
+        [] => name.to_string(),
+        nodes => format!("{name}{flag}:{}", list(nodes)),
     }
 }
 
@@ -299,6 +361,14 @@ fn identity(identity: &Identity, at: &str, plan: &Plan) -> Vec<Expected> {
     }
     if let Some(gid) = four(outside(map.map(|map| &map.gids), identity.gid)).filter(|_| known) {
         all.push(one(Subject::Status("Gid"), gid, &format!("{at}.gid")));
+    }
+    if let (Some(groups), true) = (&identity.groups, known) {
+        let outside = groups.iter().map(|group| outside(map.map(|map| &map.gids), *group));
+        if let Some(mut groups) = outside.collect::<Option<Vec<u32>>>() {
+            groups.sort_unstable();
+            let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+            all.push(one(Subject::Status("Groups"), groups.join(" "), &format!("{at}.additionalGids")));
+        }
     }
     let root = identity.uid == 0;
     let (permitted, effective) = match root {
@@ -349,6 +419,12 @@ pub fn agrees(expected: &Expected, now: &str) -> bool {
         Subject::Mount(_) => mount_agrees(asked, now),
         Subject::Device(_) => now.strip_prefix(asked).is_some_and(|rest| rest.starts_with(' ')),
         Subject::Apparmor => now.split_once(" (").is_some_and(|(profile, _)| profile == asked),
+        // A slave may be shared as well, and where there was nobody to be a slave of, it is private.
+        Subject::Propagation(_) => now.split(',').any(|word| word == asked) || (asked == "slave" && now == "private"),
+        Subject::Schemata => {
+            let wanted: Vec<String> = asked.split(", ").map(String::from).collect();
+            super::resctrl::first_difference(&wanted, &now.replace(", ", "\n")).is_none()
+        }
         Subject::Sysctl(_) => asked.split_whitespace().eq(now.split_whitespace()),
         _ => false,
     }
@@ -499,6 +575,17 @@ mod tests {
         assert_eq!(asked(Subject::Mount("/proc".into())), Some(("proc", "mounts[0]")));
         let limit = Subject::Rlimit { name: "RLIMIT_NOFILE".into(), resource: 7 };
         assert_eq!(asked(limit), Some(("1024 1024", "process.rlimits[0]")));
+    }
+
+    #[test]
+    fn policies_and_propagation_are_as_the_kernel_writes_them() {
+        assert_eq!(memory_policy(2, &[0, 1, 3]), "bind:0-1,3");
+        assert_eq!((memory_policy(3 | 1 << 15, &[0]), memory_policy(0, &[])), ("interleave=static:0".into(), "default".into()));
+        let agree = |asked: &str, now: &str| agrees(&one(Subject::Propagation("/".into()), asked, ""), now);
+        assert!(agree("slave", "shared,slave") && agree("private", "private") && agree("slave", "private"));
+        assert!(!agree("private", "shared") && !agree("slave", "shared") && !agree("shared", "private"));
+        let agree = |asked: &str, now: &str| agrees(&one(Subject::Schemata, asked, ""), now);
+        assert!(agree("L3:0=f", "MB:0=100, L3:0=f;1=ff") && !agree("L3:0=f", "L3:0=ff"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 use super::namespaces::name;
 use super::step::*;
 use super::{Plan, Shape};
-use crate::linux::types::{CapSet, IdRange, MountAttr, Namespaces, NodeKind, Propagation};
+use crate::linux::types::{CapSet, IdRange, MountAttr, Namespaces, NodeKind};
 
 impl Display for Op {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -137,13 +137,7 @@ impl Display for Tree {
 
 impl Display for PropagationChange {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Propagation::Shared => "shared",
-            Propagation::Slave => "slave",
-            Propagation::Private => "private",
-            Propagation::Unbindable => "unbindable",
-        };
-        write!(f, "{}{kind}", if self.recursive { "r" } else { "" })
+        write!(f, "{}{}", if self.recursive { "r" } else { "" }, self.kind.name())
     }
 }
 
