@@ -57,6 +57,7 @@ mod systemd;
 mod terminal;
 mod timeline;
 mod update;
+mod usage;
 mod v1;
 
 use harness::run::{Group, main_with};
@@ -80,6 +81,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "delegation", tests: delegation::TESTS },
     Group { name: "update", tests: update::TESTS },
     Group { name: "events", tests: events::TESTS },
+    Group { name: "usage", tests: usage::TESTS },
     Group { name: "v1", tests: v1::TESTS },
     Group { name: "systemd", tests: systemd::TESTS },
     Group { name: "rootless", tests: rootless::TESTS },

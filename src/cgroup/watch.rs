@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Watches a container for kills by lack of memory, for pressure and for its end. Called by `events`, and by `start` to explain a death.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::Cgroup;
@@ -170,7 +170,13 @@ impl Watch<'_> {
         }
     }
 
-    fn mark_as_read(&self) -> call::Result<()> {
+    /// The files that poll(2) tells of with POLLPRI.
+    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.files.iter().chain(self.triggers.iter().map(|(_, file)| file)).map(AsFd::as_fd)
+    }
+
+    /// What is told from now on is what happens from now on.
+    pub fn mark_as_read(&self) -> call::Result<()> {
         for file in &self.files {
             match nix::sys::uio::pread(file, &mut [0; 512], 0) {
                 Err(errno) if !is_gone(errno) => return Err(call::CallError::new("pread64(…events)", errno)),

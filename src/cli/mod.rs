@@ -13,9 +13,11 @@ pub mod log;
 mod manual;
 #[cfg(test)]
 mod manual_tests;
+pub mod prometheus;
 pub mod request;
 pub mod seccomp;
 pub mod show;
 pub mod table;
 pub mod timeline;
+pub mod top;
 pub mod verbs;

@@ -190,7 +190,16 @@ pub fn process_table(ps: &str, pids: &[i32]) -> Result<String> {
 }
 
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    table_of(rows, 12)
+}
+
+/// A table whose columns are as narrow as they can be.
+pub(super) fn narrow_table<const N: usize>(rows: &[[String; N]]) -> String {
+    table_of(rows, 0)
+}
+
+fn table_of<const N: usize>(rows: &[[String; N]], least: usize) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(least);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut out = String::new();
     for row in rows {

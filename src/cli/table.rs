@@ -230,6 +230,12 @@ pub const VERBS: &[Verb] = &[
         help: "print what a container uses, and tell of lack of memory, until it ends",
         positional: Positional::Id,
         flags: &[
+            value(
+                "format",
+                None,
+                "FORMAT",
+                "json, or prometheus: one count of CONTAINER-ID, or of all containers [default: json]",
+            ),
             value("interval", None, "DURATION", "time between two counts: 5s, 100ms [default: 5s]"),
             switch("stats", None, "print one count and end"),
             value(
@@ -238,6 +244,20 @@ pub const VERBS: &[Verb] = &[
                 "PERCENT",
                 "tell too when tasks stall for so much of 2 s for want of CPU time, memory or block devices",
             ),
+        ],
+    },
+    Verb {
+        name: "top",
+        help: "show what all containers use, again and again on a terminal, otherwise once",
+        positional: Positional::None,
+        flags: &[
+            value(
+                "interval",
+                None,
+                "DURATION",
+                "time between two looks, and over which rates are: 5s, 100ms [default: 2s; once: 500ms]",
+            ),
+            switch("once", Some('1'), "show it once and end"),
         ],
     },
     Verb {

@@ -3,16 +3,18 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::time::Duration;
 
 use super::args::Invocation;
 use super::given::Given;
 use super::log::{Level, Log};
 use super::request::{self, Caller, Global};
-use super::{check, checkpointing, explain, limits, seccomp, show, timeline};
+use super::top::Top;
+use super::{check, checkpointing, explain, limits, prometheus, seccomp, show, timeline};
 use crate::container::store::Store;
 use crate::container::{
     bundle, check as survey, checkpoint, create, delete, diff, events, exec, features, host, kill, list, mounts, pause, ps,
-    record, restore, start, update,
+    record, restore, start, update, usage,
 };
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
@@ -76,6 +78,7 @@ fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
         "restore" => bring_back(&context, &invocation.global),
         "update" => change_limits(&context),
         "events" => show_events(&context),
+        "top" => show_top(&context),
         "mounts" => change_mounts(&context),
         "kill" => send(&context),
         "delete" => remove(&context),
@@ -242,9 +245,14 @@ fn change_mounts(context: &Context) -> Result<u8> {
 }
 
 fn show_events(context: &Context) -> Result<u8> {
+    match context.args.text("format").unwrap_or("json") {
+        "json" => {}
+        "prometheus" => return print(&scrape(context)?).map(|()| DONE),
+        other => return Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither json nor prometheus"))),
+    }
     let id = context.id()?;
     let interval = match context.args.text("interval") {
-        None => std::time::Duration::from_secs(5),
+        None => Duration::from_secs(5),
         Some(words) => limits::duration(words)?,
     };
     let store = context.store()?;
@@ -253,6 +261,37 @@ fn show_events(context: &Context) -> Result<u8> {
     }
     let wanted = events::Following { interval, pressure: limits::pressure(context.args)? };
     events::follow(&store, &id, wanted, &mut |event| print_or_end(&show::event(&id, &event))).map(|()| DONE)
+}
+
+/// One count for Prometheus: of one container, or of all that there are.
+fn scrape(context: &Context) -> Result<String> {
+    let all = match context.args.text("id") {
+        Some(id) => vec![usage::of(&context.store()?, &Id::parse(id)?)?],
+        None => Store::open(&context.global.root)?.map_or(Ok(Vec::new()), |store| usage::all(&store))?,
+    };
+    Ok(prometheus::text(&all))
+}
+
+fn show_top(context: &Context) -> Result<u8> {
+    let once = context.args.on("once") || !tty::is_terminal(std::io::stdout());
+    let interval = match context.args.text("interval") {
+        Some(words) => limits::duration(words)?,
+        None => Duration::from_millis(if once { 500 } else { 2000 }),
+    };
+    let store = Store::create(&context.global.root)?;
+    let (mut top, mut looks) = (Top::default(), 0);
+    usage::follow(&store, interval, !once, &mut |all, time| {
+        let table = top.table(all, time);
+        looks += 1;
+        match once {
+            // Rates need two looks.
+            true if looks == 1 => Ok(true),
+            true => print(&table).map(|()| false),
+            // From the upper left corner, and nothing left of before; console_codes(4).
+            false => print_or_end(&format!("\x1b[H\x1b[2J{table}")),
+        }
+    })?;
+    Ok(DONE)
 }
 
 fn send(context: &Context) -> Result<u8> {

@@ -28,3 +28,4 @@ pub mod start;
 pub mod state;
 pub mod store;
 pub mod update;
+pub mod usage;

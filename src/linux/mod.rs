@@ -12,6 +12,7 @@ pub mod cred;
 pub mod environment;
 pub mod exe;
 pub mod fd;
+pub mod inotify;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
