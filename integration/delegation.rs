@@ -22,6 +22,10 @@ pub const TESTS: &[Test] = &[
     test!(writable_cgroup_is_the_containers)
         .needs(&[Need::Cgroup2])
         .differs(&[("runc", "gives it over only where systemd made it")]),
+    test!(writable_cgroup_is_a_leaf)
+        .needs(&[Need::Controller("pids")])
+        .differs(&[("runc", "makes no leaf"), ("crun", "makes a leaf only by annotation")]),
+    test!(writable_cgroup_of_the_hosts_root_is_its_own).needs(&[Need::Cgroup2]),
     test!(limits_are_not_the_containers).needs(&[Need::Controller("pids")]),
     test!(cgroup_below_is_given_over)
         .needs(&[Need::Cgroup2])
@@ -164,6 +168,39 @@ fn writable_cgroup_is_the_containers() {
     );
     let printed = bundle.print();
     assert!(printed.starts_with("0\n0\n0\n") && printed.contains("0::/below"), "{printed}");
+}
+
+/// The first process is in a leaf, which is all that the container sees, and can pass controllers on below it; what holds its limits is
+/// above, and they are seen in the leaf too, also after an update.
+fn writable_cgroup_is_a_leaf() {
+    let mut bundle = with_writable_cgroup(
+        "cd /sys/fs/cgroup; cat pids.max; mkdir a b; echo 0 >a/cgroup.procs; for p in $(cat cgroup.procs); do echo $p >a/cgroup.procs; done; \
+         echo +pids >cgroup.subtree_control && echo 5 >b/pids.max && cat b/pids.max; echo done; exec sleep 1000",
+    );
+    bundle.set("/linux/resources/pids/limit", json!(30));
+    let container = bundle.run_detached();
+    assert_eq!(container.wait_stdout("done"), "30\n5\ndone\n");
+    assert_eq!(cgroup(container.pid()), format!("/{}/init/a", bundle.id));
+    let dir = look::cgroup2_root().join(&bundle.id);
+    let limit = |dir: &Path| fs::read_to_string(dir.join("pids.max")).unwrap().trim().to_owned();
+    assert_eq!((limit(&dir), limit(&dir.join("init"))), ("30".to_owned(), "30".to_owned()));
+    container.call(&["update", "--pids-limit", "40"]).output().ok();
+    assert_eq!((limit(&dir), limit(&dir.join("init"))), ("40".to_owned(), "40".to_owned()));
+    assert_eq!(Call::new(&["exec", &bundle.id, "grep", "^0:", "/proc/self/cgroup"]).output().ok(), "0::/a\n");
+    assert_eq!(serde_json::from_str::<Vec<i32>>(&container.call(&["ps", "--format", "json"]).output().ok()).unwrap().len(), 1);
+    container.call(&["pause"]).output().ok();
+    assert_eq!(container.status(), "paused");
+    container.call(&["delete", "--force"]).output().ok();
+    assert!(!dir.exists());
+}
+
+/// The host's root, as in the privileged containers of engines, whose monitors look for it in the container's own cgroup.
+fn writable_cgroup_of_the_hosts_root_is_its_own() {
+    let mut bundle = Bundle::sh("cat /proc/self/cgroup; exec sleep 1000");
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "nosuid", "noexec", "nodev"]);
+    let container = bundle.run_detached();
+    assert!(container.wait_stdout("0::").contains("0::/\n"));
+    assert_eq!(cgroup(container.pid()), format!("/{}", bundle.id));
 }
 
 fn limits_are_not_the_containers() {

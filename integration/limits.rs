@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::bundle::folder;
-use crate::harness::disk::Loop;
+use crate::harness::disk::{self, Loop};
 use crate::harness::look::{self, cgroup, eventually};
 use crate::harness::{Bundle, Call, Container, Need, Test, skip};
 use crate::test;
@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     test!(memory_files).needs(&[MEMORY]),
     test!(cpu_files).needs(&[CPU]),
     test!(io_files).needs(&[IO, Need::Program("losetup")]).differs(FILE_ALONE),
+    test!(weights_of_bfq).needs(&[IO, Need::Program("losetup")]),
     test!(cpuset_files).needs(&[Need::Controller("cpuset")]),
     test!(hugetlb_files)
         .needs(&[Need::Controller("hugetlb")])
@@ -65,14 +66,8 @@ fn files(container: &Container) -> impl Fn(&str) -> String + use<> {
     }
 }
 
-fn limited(script: &str, resources: Value) -> Bundle {
-    let mut bundle = Bundle::sh(script);
-    bundle.set("/linux/resources", resources);
-    bundle
-}
-
 fn created(resources: Value) -> Container {
-    limited("exec sleep 1000", resources).create()
+    Bundle::limited("exec sleep 1000", resources).create()
 }
 
 fn memory_files() {
@@ -119,7 +114,7 @@ fn io_files() {
     assert_eq!(read("io.max"), format!("{major}:{minor} rbps=max wbps=max riops=max wiops=7"));
     let has = |file: &str| dir(&container).join(file).exists();
     let by_weight = (has("io.bfq.weight"), has("io.weight"));
-    let weight = limited("exec sleep 1000", json!({ "blockIO": { "weight": 500 } }));
+    let weight = Bundle::limited("exec sleep 1000", json!({ "blockIO": { "weight": 500 } }));
     match by_weight {
         (true, _) => assert_eq!(files(&weight.create())("io.bfq.weight"), "default 500"),
         (false, true) => assert_eq!(files(&weight.create())("io.weight"), "default 4950"),
@@ -130,9 +125,25 @@ fn io_files() {
     }
 }
 
+/// By the scheduler that goes by weight: for all devices, and for one.
+fn weights_of_bfq() {
+    let disk = Loop::new(1 << 20);
+    disk.schedule_by("bfq");
+    if !dir(&created(json!({}))).join("io.bfq.weight").exists() {
+        skip("the BFQ of this kernel knows no cgroups");
+    }
+    let (major, minor) = (disk.major, disk.minor);
+    let one = json!([{ "major": major, "minor": minor, "weight": 700 }]);
+    let container = created(json!({ "blockIO": { "weight": 300, "weightDevice": one } }));
+    let read = files(&container);
+    assert_eq!(read("io.bfq.weight"), format!("default 300\n{major}:{minor} 700"));
+    container.call(&["update", "--blkio-weight", "400"]).output().ok();
+    assert_eq!(read("io.bfq.weight"), format!("default 400\n{major}:{minor} 700"));
+}
+
 fn cpuset_files() {
     let script = "grep -E 'Cpus_allowed_list|Mems_allowed_list' /proc/self/status; exec sleep 1000";
-    let container = limited(script, json!({ "cpu": { "cpus": "0", "mems": "0" } })).run_detached();
+    let container = Bundle::limited(script, json!({ "cpu": { "cpus": "0", "mems": "0" } })).run_detached();
     let read = files(&container);
     assert_eq!((read("cpuset.cpus"), read("cpuset.mems")), ("0".into(), "0".into()));
     assert_eq!(container.wait_stdout("Mems"), "Cpus_allowed_list:\t0\nMems_allowed_list:\t0\n");
@@ -153,31 +164,32 @@ fn hugetlb_files() {
     let read = files(&container);
     assert_eq!(read("hugetlb.2MB.max"), (4 << 20).to_string());
     assert_eq!(read("hugetlb.2MB.rsvd.max"), (4 << 20).to_string());
-    let said = limited("true", json!({ "hugepageLimits": [{ "pageSize": "3MB", "limit": 1 }] })).create_fails();
+    let said = Bundle::limited("true", json!({ "hugepageLimits": [{ "pageSize": "3MB", "limit": 1 }] })).create_fails();
     assert!(said.contains("hugepageLimits[0]") && said.contains("no huge pages of that size"), "{said}");
 }
 
 /// Machines of tests have no such device, so that it can only be seen where the wish ends.
 fn rdma_device_is_named() {
-    let said = limited("true", json!({ "rdma": { "mlx5_1": { "hcaHandles": 3, "hcaObjects": 10000 } } })).create_fails();
+    let said = Bundle::limited("true", json!({ "rdma": { "mlx5_1": { "hcaHandles": 3, "hcaObjects": 10000 } } })).create_fails();
     assert!(said.contains("mlx5_1") && said.contains("rdma.max") && said.contains("hca_handle=3"), "{said}");
 }
 
 fn misc_resource_is_named() {
-    let said = limited("true", json!({ "unified": { "misc.max": "no_such 1" } })).create_fails();
+    let said = Bundle::limited("true", json!({ "unified": { "misc.max": "no_such 1" } })).create_fails();
     assert!(said.contains("misc.max") && said.contains("no_such 1"), "{said}");
 }
 
 /// A limit of 0 holds, as far as a container can be without any process: not at all.
 fn no_more_than_the_first_process() {
-    let output = limited("cat /dev/null; echo forked", json!({ "pids": { "limit": 0 } })).run();
+    let output = Bundle::limited("cat /dev/null; echo forked", json!({ "pids": { "limit": 0 } })).run();
     assert!(output.stderr.contains("fork") && !output.stdout.contains("forked"), "{output:?}");
     assert_eq!(files(&created(json!({ "pids": { "limit": 0 } })))("pids.max"), "1");
 }
 
 /// Whatever else runs can only make it less.
 fn quota_is_a_ratio() {
-    let container = limited("while true; do true; done", json!({ "cpu": { "quota": 20_000, "period": 100_000 } })).run_detached();
+    let container =
+        Bundle::limited("while true; do true; done", json!({ "cpu": { "quota": 20_000, "period": 100_000 } })).run_detached();
     let stat = dir(&container).join("cpu.stat");
     let count = |key: &str| number(&fs::read_to_string(&stat).unwrap(), key);
     let used = || count("usage_usec");
@@ -188,40 +200,25 @@ fn quota_is_a_ratio() {
     eventually("it is held back", || count("nr_throttled") > 0);
 }
 
-/// Read past the cache, with the limit and without.
 fn throttle_is_a_rate() {
-    let disk = Loop::new(8 << 20);
-    let took = |resources: Value| {
-        let mut bundle = limited("dd if=/dev/disk of=/dev/null bs=64k count=32 iflag=direct", resources);
-        disk.give_to(&mut bundle);
-        let start = Instant::now();
-        bundle.run().ok();
-        start.elapsed()
-    };
-    let rate = json!([{ "major": disk.major, "minor": disk.minor, "rate": 1 << 20 }]);
-    let (free, held) = (took(json!({})), took(json!({ "blockIO": { "throttleReadBpsDevice": rate } })));
-    // Two MiB at one MiB a second.
-    assert!(
-        held > Duration::from_millis(1500) && held > free + Duration::from_secs(1),
-        "{held:?} with a limit, {free:?} without"
-    );
+    disk::assert_throttle_is_a_rate();
 }
 
 const HOG: &str = "exec dd if=/dev/zero of=/dev/null bs=64M count=1";
 
 fn lack_of_memory_is_said_by_run() {
-    let bundle = limited(HOG, json!({ "memory": { "limit": 24 << 20, "swap": 24 << 20 } }));
+    let bundle = Bundle::limited(HOG, json!({ "memory": { "limit": 24 << 20, "swap": 24 << 20 } }));
     let output = bundle.run_call(&[]).output();
     assert_eq!(output.code(), 137, "{output:?}");
     assert!(output.stderr.contains("for lack of memory: limit 25165824 bytes, peak "), "{output:?}");
     // Nor is it said of others who are killed.
-    let killed = limited("kill -9 $$", json!({ "memory": { "limit": 24 << 20 } })).run_call(&[]).output();
+    let killed = Bundle::limited("kill -9 $$", json!({ "memory": { "limit": 24 << 20 } })).run_call(&[]).output();
     assert_eq!(killed.stderr, "");
 }
 
 /// Too little for the runtime's own part of the way.
 fn lack_of_memory_is_said_by_create() {
-    let bundle = limited("true", json!({ "memory": { "limit": 64 << 10, "swap": 64 << 10 } }));
+    let bundle = Bundle::limited("true", json!({ "memory": { "limit": 64 << 10, "swap": 64 << 10 } }));
     let said = bundle.create_fails();
     assert!(said.contains("limit 65536 bytes"), "{said}");
     assert_eq!(look::cgroups_named(&bundle.id), Vec::<PathBuf>::new());
@@ -239,7 +236,7 @@ fn lack_of_memory_is_said_by_start() {
 
 fn below_what_is_used_is_refused() {
     let script = "dd if=/dev/zero of=/dev/shm/f bs=1M count=20 2>/dev/null; echo ready; exec sleep 1000";
-    let container = limited(script, json!({ "memory": { "limit": 64 << 20 } })).run_detached();
+    let container = Bundle::limited(script, json!({ "memory": { "limit": 64 << 20 } })).run_detached();
     let read = files(&container);
     container.wait_stdout("ready");
     let path = folder().join("resources.json");
@@ -277,7 +274,7 @@ fn by_name_in_an_update() {
 
 /// From the top down, through cgroups that the runtime makes on the way; what it did not make stays as it is.
 fn controllers_come_from_above() {
-    let mut bundle = limited("exec sleep 1000", json!({ "memory": { "limit": 64 << 20 } }));
+    let mut bundle = Bundle::limited("exec sleep 1000", json!({ "memory": { "limit": 64 << 20 } }));
     let above = look::cgroup2_root().join(format!("{}-above", bundle.id));
     fs::create_dir(&above).unwrap();
     bundle.set("/linux/cgroupsPath", json!(format!("/{}-above/a/b/box", bundle.id)));

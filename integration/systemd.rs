@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::harness::bundle::{Container, folder};
+use crate::harness::disk::Loop;
 use crate::harness::look::{self, cgroup, eventually};
 use crate::harness::{Bundle, Call, Need, Test, skip};
 use crate::test;
@@ -20,6 +21,7 @@ pub const TESTS: &[Test] = &[
     test!(default_unit).differs(&[("runc", "its prefix is its own name"), ("crun", "its prefix is its own name")]),
     test!(limits_are_systemds_too).needs(&[Need::Controller("pids"), Need::Controller("memory")]),
     test!(every_limit_survives_a_reload).needs(&[Need::Controller("cpu"), Need::Controller("io"), Need::Controller("memory")]),
+    test!(weight_survives_a_reload).needs(&[Need::Controller("io"), Need::Program("losetup")]),
     test!(failed_update_changes_nothing)
         .needs(&[Need::Controller("pids"), Need::Controller("cpu")])
         .differs(&[("crun", "keeps what it had written before"), ("runc", "leaves systemd's properties changed")]),
@@ -173,6 +175,34 @@ fn every_limit_survives_a_reload() {
     Call::program(&["systemctl", "set-property", "--runtime", &unit(&bundle), "TasksMax=40"]).output().ok();
     every();
     assert_eq!(shown(&unit(&bundle), "IOReadBandwidthMax"), format!("/dev/block/{major}:{minor} 1048576"));
+}
+
+/// systemd has one weight for two schedulers, and scales of its own.
+fn weight_survives_a_reload() {
+    let mut bundle = bundle("exec sleep 1000");
+    let disk = Loop::new(1 << 20);
+    disk.schedule_by("bfq");
+    bundle.set("/linux/resources/blockIO", json!({ "weight": 500 }));
+    bundle.save();
+    let container = bundle.container();
+    let output = bundle.output_of(run(&bundle, &["--detach"]));
+    if output.stderr.contains("no I/O scheduler that goes by weight") {
+        skip("the BFQ of this kernel knows no cgroups");
+    }
+    output.ok();
+    let dir = dir(&container);
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+    let every = |bfq: &str, other: &str| match dir.join("io.bfq.weight").exists() {
+        true => assert_eq!(read("io.bfq.weight"), format!("default {bfq}")),
+        false => assert_eq!(read("io.weight"), format!("default {other}")),
+    };
+    every("500", "4950");
+    reload();
+    every("500", "4950");
+    container.call(&["update", "--blkio-weight", "300"]).output().ok();
+    every("300", "2930");
+    reload();
+    every("300", "2930");
 }
 
 /// Neither in the cgroup's files nor in what systemd writes there when it does so again.

@@ -38,6 +38,9 @@ pub const TESTS: &[Test] = &[
     test!(stopped_and_unknown_containers).differs(&[("crun", "says it in other words")]),
     test!(device_rules_are_replaced).needs(&[Need::Cgroup2]).differs(&[("runc", "leaves device rules alone")]),
     test!(device_is_plugged_in).needs(&[Need::Cgroup2, Need::File("/dev/kmsg")]).differs(NO_DEVICES),
+    test!(device_of_the_host_is_bound_into_a_user_namespace)
+        .needs(&[Need::Cgroup2, Need::File("/dev/kmsg")])
+        .differs(&[("runc", "has no mounts, and leaves device rules alone"), ("crun", "mounts no single files")]),
     test!(device_lands_where_it_was_asked).needs(&[Need::Cgroup2, Need::File("/dev/kmsg")]).differs(NO_DEVICES),
 ];
 
@@ -271,5 +274,28 @@ fn device_lands_where_it_was_asked() {
     mapped.user_namespace(&[(0, 100_000, 65_536)]);
     let container = mapped.run_detached();
     let said = container.call(&["update", "--device", "/dev/kmsg:w"]).output().fails();
-    assert!(said.contains("user namespace"), "{said}");
+    assert!(said.contains("user namespace") && said.contains("mounts add"), "{said}");
+}
+
+/// What the hint of the error above says: the host's node is bound, and a rule opens it.
+fn device_of_the_host_is_bound_into_a_user_namespace() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.user_namespace(&[(0, 100_000, 65_536)]);
+    let deny = json!({ "allow": false, "access": "rwm" });
+    bundle.set("/linux/resources", json!({ "devices": [deny] }));
+    let container = bundle.run_detached();
+    let node = folder().join("node");
+    let (mode, kmsg) = (nix::sys::stat::Mode::from_bits_truncate(0o666), nix::sys::stat::makedev(1, 11));
+    nix::sys::stat::mknod(&node, nix::sys::stat::SFlag::S_IFCHR, mode, kmsg).unwrap();
+    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &node, mode, nix::sys::stat::FchmodatFlags::FollowSymlink).unwrap();
+    let file = folder().join("mounts.json");
+    let mount = json!([{ "destination": "/dev/plugged", "type": "bind", "source": node, "options": ["bind"] }]);
+    fs::write(&file, mount.to_string()).unwrap();
+    Call::new(&["mounts", "add", &container.id, file.to_str().unwrap()]).output().ok();
+    let open = || Call::new(&["exec", &container.id, "/bin/sh", "-c", ": >/dev/plugged"]).output().status.success();
+    assert!(!open(), "nothing is opened by a mount");
+    let rule = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "w" });
+    fs::write(&file, json!({ "devices": [deny, rule] }).to_string()).unwrap();
+    update(&container, &["--resources", file.to_str().unwrap()]);
+    assert!(open());
 }

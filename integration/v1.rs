@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::bundle::folder;
-use crate::harness::disk::Loop;
+use crate::harness::disk::{self, Loop};
 use crate::harness::look::{self, eventually};
 use crate::harness::{Bundle, Call, Container, Need, Test, skip};
 use crate::test;
@@ -30,6 +30,8 @@ pub const TESTS: &[Test] = &[
     test!(update_and_failed_update).needs(&[V1]).differs(&[NOT_CRUN]),
     test!(events_count_and_tell).needs(&[V1]).differs(&[NOT_CRUN, ("runc", "tells a kill several times")]),
     test!(users_of_a_network_class).needs(&[V1]).differs(&[NOT_CRUN]),
+    test!(network_priorities).needs(&[V1]).differs(&[NOT_CRUN]),
+    test!(huge_pages).needs(&[V1]).differs(&[NOT_CRUN]),
 ];
 
 /// Where the hierarchy with this controller is mounted; the test is skipped where there is none.
@@ -59,12 +61,6 @@ fn read(container: &Container, file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }
 
-fn limited(script: &str, resources: Value) -> Bundle {
-    let mut bundle = Bundle::sh(script);
-    bundle.set("/linux/resources", resources);
-    bundle
-}
-
 fn in_every_hierarchy_and_gone_from_every() {
     let mut bundle = Bundle::sh("exec sleep 1000");
     bundle.set("/linux/cgroupsPath", json!(format!("/{}/box", bundle.id)));
@@ -86,7 +82,7 @@ fn in_every_hierarchy_and_gone_from_every() {
 }
 
 fn limits_read_back() {
-    let mut bundle = limited(
+    let mut bundle = Bundle::limited(
         "exec sleep 1000",
         json!({
             "memory": { "limit": 64 << 20, "reservation": 32 << 20, "swap": 96 << 20, "swappiness": 10 },
@@ -118,7 +114,7 @@ fn limits_read_back() {
 
 fn memory_hog_is_killed_and_it_is_said() {
     mounted("memory");
-    let bundle = limited("exec dd if=/dev/zero of=/dev/null bs=64M count=1", json!({ "memory": { "limit": 24 << 20 } }));
+    let bundle = Bundle::limited("exec dd if=/dev/zero of=/dev/null bs=64M count=1", json!({ "memory": { "limit": 24 << 20 } }));
     let output = bundle.run_call(&[]).output();
     assert_eq!(output.code(), 137, "{output:?}");
     assert!(output.stderr.contains("limit 25165824 bytes, peak"), "{output:?}");
@@ -126,7 +122,8 @@ fn memory_hog_is_killed_and_it_is_said() {
 
 fn fork_bomb_is_held() {
     mounted("pids");
-    let bundle = limited("sh -c 'for n in $(seq 60); do sleep 1000 & done'; exec sleep 1000", json!({ "pids": { "limit": 20 } }));
+    let bundle =
+        Bundle::limited("sh -c 'for n in $(seq 60); do sleep 1000 & done'; exec sleep 1000", json!({ "pids": { "limit": 20 } }));
     let container = bundle.run_detached();
     eventually("a fork has failed", || !read(&container, "pids.events").contains("max 0"));
     let count: u32 = read(&container, "pids.current").parse().unwrap();
@@ -137,7 +134,7 @@ fn fork_bomb_is_held() {
 /// Whatever else runs can only make it less.
 fn quota_is_a_ratio() {
     mounted("cpuacct");
-    let bundle = limited("while true; do true; done", json!({ "cpu": { "quota": 20_000, "period": 100_000 } }));
+    let bundle = Bundle::limited("while true; do true; done", json!({ "cpu": { "quota": 20_000, "period": 100_000 } }));
     let container = bundle.run_detached();
     let (cpu, cpuacct) = (dir(&container, "cpu"), dir(&container, "cpuacct"));
     let used = || fs::read_to_string(cpuacct.join("cpuacct.usage")).unwrap().trim().parse::<u64>().unwrap();
@@ -150,31 +147,16 @@ fn quota_is_a_ratio() {
 
 fn cpus_are_seen_inside() {
     mounted("cpuset");
-    let bundle = limited(
+    let bundle = Bundle::limited(
         "grep -E 'Cpus_allowed_list|Mems_allowed_list' /proc/self/status",
         json!({ "cpu": { "cpus": "0", "mems": "0" } }),
     );
     assert_eq!(bundle.print(), "Cpus_allowed_list:\t0\nMems_allowed_list:\t0\n");
 }
 
-/// Read past the cache, with the limit and without.
 fn throttle_is_a_rate() {
     mounted("blkio");
-    let disk = Loop::new(8 << 20);
-    let took = |resources: Value| {
-        let mut bundle = limited("dd if=/dev/disk of=/dev/null bs=64k count=32 iflag=direct 2>/dev/null", resources);
-        disk.give_to(&mut bundle);
-        let start = Instant::now();
-        bundle.run().ok();
-        start.elapsed()
-    };
-    let rate = json!([{ "major": disk.major, "minor": disk.minor, "rate": 1 << 20 }]);
-    let (free, held) = (took(json!({})), took(json!({ "blockIO": { "throttleReadBpsDevice": rate } })));
-    // Two MiB at one MiB a second.
-    assert!(
-        held > Duration::from_millis(1500) && held > free + Duration::from_secs(1),
-        "{held:?} with a limit, {free:?} without"
-    );
+    disk::assert_throttle_is_a_rate();
 }
 
 fn paused_stands_still() {
@@ -209,7 +191,7 @@ fn whole_container_is_killed() {
 
 fn update_and_failed_update() {
     let bundle =
-        limited("exec sleep 1000", json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 }, "pids": { "limit": 20 } }));
+        Bundle::limited("exec sleep 1000", json!({ "memory": { "limit": 64 << 20, "swap": 64 << 20 }, "pids": { "limit": 20 } }));
     let container = bundle.run_detached();
     let update = |flags: &[&str]| container.call(&[&["update"], flags].concat()).output();
     // Up and down, in whatever order of the two files that takes.
@@ -229,7 +211,7 @@ fn update_and_failed_update() {
     update(&["--resources", path.to_str().unwrap()]).fails();
     assert_eq!(every(), before);
     // Below what is in use, where that is to be refused.
-    let hog = limited(
+    let hog = Bundle::limited(
         "dd if=/dev/zero of=/dev/shm/f bs=1M count=20 2>/dev/null; echo ready; exec sleep 1000",
         json!({ "memory": { "limit": 64 << 20 } }),
     );
@@ -244,7 +226,7 @@ fn update_and_failed_update() {
 
 fn events_count_and_tell() {
     mounted("memory");
-    let bundle = limited(
+    let bundle = Bundle::limited(
         "while [ ! -e /tmp/go ]; do sleep 0.05; done; (tail /dev/zero); exec sleep 1000",
         json!({ "memory": { "limit": 24 << 20, "swap": 24 << 20 }, "pids": { "limit": 33 } }),
     );
@@ -266,6 +248,26 @@ fn events_count_and_tell() {
 
 fn users_of_a_network_class() {
     mounted("net_cls");
-    let container = limited("exec sleep 1000", json!({ "network": { "classID": 1_048_577 } })).run_detached();
+    let container = Bundle::limited("exec sleep 1000", json!({ "network": { "classID": 1_048_577 } })).run_detached();
     assert_eq!(read(&container, "net_cls.classid"), "1048577");
+}
+
+fn network_priorities() {
+    mounted("net_prio");
+    let network = json!({ "priorities": [{ "name": "lo", "priority": 7 }] });
+    let container = Bundle::limited("exec sleep 1000", json!({ "network": network })).run_detached();
+    let map = read(&container, "net_prio.ifpriomap");
+    assert!(map.lines().any(|line| line == "lo 7"), "{map}");
+    let wrong = json!({ "priorities": [{ "name": "nosuch0", "priority": 7 }] });
+    let said = Bundle::limited("true", json!({ "network": wrong })).create_fails();
+    assert!(said.contains("net_prio.ifpriomap") && said.contains("nosuch0"), "{said}");
+}
+
+fn huge_pages() {
+    mounted("hugetlb");
+    let limits = json!([{ "pageSize": "2MB", "limit": 4 << 20 }]);
+    let container = Bundle::limited("exec sleep 1000", json!({ "hugepageLimits": limits })).run_detached();
+    for file in ["hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.rsvd.limit_in_bytes"] {
+        assert_eq!(read(&container, file), (4 << 20).to_string(), "{file}");
+    }
 }

@@ -79,6 +79,13 @@ impl Bundle {
         Bundle::args(&["/bin/sh", "-c", script])
     }
 
+    /// A bundle whose program is `/bin/sh -c SCRIPT`, with these `linux.resources`.
+    pub fn limited(script: &str, resources: Value) -> Bundle {
+        let mut bundle = Bundle::sh(script);
+        bundle.set("/linux/resources", resources);
+        bundle
+    }
+
     /// A bundle whose program has these arguments.
     pub fn args(args: &[&str]) -> Bundle {
         let mut bundle = Bundle::new();

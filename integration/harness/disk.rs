@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bundle::folder;
 use super::{Bundle, Call, skip};
@@ -38,6 +39,15 @@ impl Loop {
         &self.path
     }
 
+    /// Has this I/O scheduler serve it; the test is skipped where the kernel has none of that name.
+    pub fn schedule_by(&self, name: &str) {
+        let _ = Call::program(&["modprobe", name]).output();
+        let file = format!("/sys/block/{}/queue/scheduler", self.path.trim_start_matches("/dev/"));
+        if let Err(error) = fs::write(&file, name) {
+            skip(&format!("no I/O scheduler {name} here: {error}"));
+        }
+    }
+
     /// Gives it to a container, as /dev/disk.
     pub fn give_to(&self, bundle: &mut Bundle) {
         let Loop { major, minor, .. } = self;
@@ -51,4 +61,23 @@ impl Drop for Loop {
     fn drop(&mut self) {
         let _ = Call::program(&["losetup", "--detach", &self.path]).output();
     }
+}
+
+/// A container that reads past the cache is as slow as its limit says, and without one it is not.
+pub fn assert_throttle_is_a_rate() {
+    let disk = Loop::new(8 << 20);
+    let took = |resources: Value| {
+        let mut bundle = Bundle::limited("dd if=/dev/disk of=/dev/null bs=64k count=32 iflag=direct 2>/dev/null", resources);
+        disk.give_to(&mut bundle);
+        let start = Instant::now();
+        bundle.run().ok();
+        start.elapsed()
+    };
+    let rate = json!([{ "major": disk.major, "minor": disk.minor, "rate": 1 << 20 }]);
+    let (free, held) = (took(json!({})), took(json!({ "blockIO": { "throttleReadBpsDevice": rate } })));
+    // Two MiB at one MiB a second.
+    assert!(
+        held > Duration::from_millis(1500) && held > free + Duration::from_secs(1),
+        "{held:?} with a limit, {free:?} without"
+    );
 }

@@ -7,20 +7,16 @@ use super::{Undo, v2};
 use crate::error::{Result, Told};
 use crate::linux::fd;
 use crate::linux::types::Errno;
-use crate::plan::resources::Delegate;
 
 /// Makes the cgroup below the container's own that is to be the container's to divide, with every controller that can be had. Where the
 /// first process is in the container's own cgroup already, it is moved: a cgroup that passes controllers on can have no processes.
-pub fn make(dir: &Dir, delegate: &Delegate, init: Option<i32>, wanted: &[String], undo: &mut Undo) -> Result<Dir> {
-    undo.mkdir(dir, &delegate.name)?;
-    let inner = dir.child(&delegate.name).told(|| format!("cannot open the cgroup {}/{}", dir.path(), delegate.name))?;
+pub fn make(dir: &Dir, name: &str, init: Option<i32>, wanted: &[String], undo: &mut Undo) -> Result<Dir> {
+    undo.mkdir(dir, name)?;
+    let inner = dir.child(name).told(|| format!("cannot open the cgroup {}/{name}", dir.path()))?;
     if let Some(pid) = init {
         super::move_to(&inner, pid)?;
     }
     v2::enable(dir, &[], wanted)?;
-    if let Some(uid) = delegate.owner {
-        give_to(&inner, uid)?;
-    }
     Ok(inner)
 }
 

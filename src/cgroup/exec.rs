@@ -62,7 +62,7 @@ impl Cgroup {
             return Ok(Place { v2: None, v1, unit: None });
         }
         let v2 = match sub {
-            None if self.saved.delegated || gives_way(dir)? => of_init(saved, init)?,
+            None if self.saved.leaf.is_some() || gives_way(dir)? => of_init(saved, init)?,
             _ => below(dir, sub)?,
         };
         if let Some(unit) = self.saved.unit.as_ref().filter(|unit| unit.runtime_dir.is_some()) {

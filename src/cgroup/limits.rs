@@ -9,7 +9,10 @@ use crate::plan::resources::{Absent, CgroupWrite, Tree};
 
 /// Writes all of it in order. What the kernel refuses as invalid is tried once more after the rest: pairs of limits (memory and
 /// memory+swap, quota and burst) must not contradict each other at any moment, so their right order depends on what is set now.
-pub fn apply<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Result<()> {
+pub fn apply<'w, 'a>(
+    writes: impl IntoIterator<Item = &'w CgroupWrite>,
+    find: impl Fn(&CgroupWrite) -> Option<&'a Dir>,
+) -> Result<()> {
     let mut again = Vec::new();
     for write in writes {
         let dir = find(write).ok_or_else(|| no_cgroup(write))?;
@@ -24,11 +27,22 @@ pub fn apply<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&
     Ok(())
 }
 
+/// The same writes, to the files that there are: where one is absent and the kernel has the same thing under another name, to that.
+pub fn resolved<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Vec<CgroupWrite> {
+    let resolve = |write: &CgroupWrite| match (&write.absent, find(write)) {
+        (Absent::Instead { file, value }, Some(dir)) if !dir.has(&write.file) => {
+            CgroupWrite { file: file.clone(), value: value.clone(), absent: Absent::Error, ..write.clone() }
+        }
+        _ => write.clone(),
+    };
+    writes.iter().map(resolve).collect()
+}
+
 /// What the files hold now, as writes that would put it back, in reverse order. The kernel takes what it shows, one line at a time;
 /// for a device without a line in io.max that is the absence of limits.
 pub fn values<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<&'a Dir>) -> Vec<CgroupWrite> {
     let mut back = Vec::new();
-    for write in writes {
+    for write in &resolved(writes, &find) {
         let Some(dir) = find(write) else { continue };
         let Ok(text) = dir.read(&write.file) else { continue };
         // An empty list is written as an empty line: a write of nothing would be none.

@@ -40,7 +40,7 @@ pub struct Cgroup {
     saved: SavedCgroup,
     /// None where there is none, or where it is gone.
     v2: Option<Dir>,
-    /// The cgroup below it that the container's first process starts in, where that is given over to it; only while it is made.
+    /// The cgroup below it that the container's first process starts in, where that is given over to it.
     inner: Option<Dir>,
     /// As many as saved, in that order.
     v1: Vec<Option<Dir>>,
@@ -113,11 +113,23 @@ impl Cgroup {
         };
         systemd::start(unit, properties, pid)?;
         let mut cgroup = Cgroup { saved: plan.saved.clone(), v2: None, inner: None, v1: Vec::new(), fresh: false.into() };
-        cgroup.adopt(plan, pid).inspect_err(|_| {
+        cgroup.adopt(plan, pid).and_then(|()| cgroup.tell_weights(unit, plan)).inspect_err(|_| {
             // The first error is what matters; what stays is found by the saved name of the unit.
             let _ = systemd::stop(unit);
         })?;
         Ok(cgroup)
+    }
+
+    /// Where the kernel has BFQ's file for weights, systemd writes that too, on a scale of its own: it gets the number that leads to the
+    /// weight which was asked. That is known when the cgroup is there.
+    fn tell_weights(&self, unit: &SavedUnit, plan: &CgroupPlan) -> Result<()> {
+        let weights: Vec<CgroupWrite> = plan.writes.iter().filter(|write| write.file == "io.bfq.weight").cloned().collect();
+        let mut known = limits::resolved(&weights, |write| self.dir_of(write));
+        known.retain(|write| write.file == "io.bfq.weight");
+        if known.is_empty() {
+            return Ok(());
+        }
+        systemd::set(unit, &crate::plan::resources::systemd::of_values(&known))
     }
 
     /// Takes over the cgroup that systemd has made: it is where the process is now, which is where it was planned unless systemd itself
@@ -140,23 +152,27 @@ impl Cgroup {
 
     /// Gives the container what is to be its own.
     fn hand_over(&mut self, dir: &Dir, plan: &CgroupPlan, init: Option<i32>, undo: &mut Undo) -> Result<()> {
-        match (&plan.delegate, plan.owner) {
-            (Some(inner), _) => self.inner = Some(delegate::make(dir, inner, init, &plan.wanted, undo)?),
-            (None, Some(uid)) => match delegate::give_to(dir, uid) {
-                // An ordinary user can give nothing to others; what is made is his own, and so the container's root's.
-                Err(error) if error.errno == Some(Errno::EPERM) && plan.denied != Denied::Error => {}
-                other => other?,
-            },
-            (None, None) => {}
+        let (given, owner) = match &plan.delegate {
+            Some(inner) => {
+                let made = delegate::make(dir, &inner.name, init, &plan.wanted, undo)?;
+                (&*self.inner.insert(made), inner.owner)
+            }
+            None => (dir, plan.owner),
+        };
+        match owner.map_or(Ok(()), |uid| delegate::give_to(given, uid)) {
+            // An ordinary user can give nothing to others; what is made is his own, and so the container's root's.
+            Err(error) if error.errno == Some(Errno::EPERM) && plan.denied != Denied::Error => Ok(()),
+            other => other,
         }
-        Ok(())
     }
 
     /// Finds the cgroup again, or what is left of it.
     pub fn reopen(saved: &SavedCgroup) -> Result<Cgroup> {
         let v2 = saved.v2.as_ref().map(|saved| path::open_saved(saved, Tree::V2)).transpose()?.flatten();
         let v1 = saved.v1.iter().map(|saved| path::open_saved(saved, Tree::V1)).collect::<Result<Vec<Option<Dir>>>>()?;
-        Ok(Cgroup { saved: saved.clone(), v2, inner: None, v1, fresh: false.into() })
+        // It is the container's, who may have removed it.
+        let inner = v2.as_ref().zip(saved.leaf.as_ref()).and_then(|(dir, leaf)| dir.child(leaf).ok());
+        Ok(Cgroup { saved: saved.clone(), v2, inner, v1, fresh: false.into() })
     }
 
     /// No cgroup: the process stays where its maker is.
@@ -186,7 +202,19 @@ impl Cgroup {
     /// Sets limits. The first that the kernel refuses is the error.
     pub fn apply(&self, writes: &[CgroupWrite]) -> Result<()> {
         self.refuse_below_use(writes)?;
-        limits::apply(writes, |write| self.dir_of(write))
+        limits::apply(writes, |write| self.dir_of(write))?;
+        self.show_in_leaf(writes);
+        Ok(())
+    }
+
+    /// The same limits where the container's processes are, for whoever looks there. What holds is above: where the container has divided
+    /// the leaf in a way that does not go with them, they are not shown.
+    fn show_in_leaf(&self, writes: &[CgroupWrite]) {
+        let Some(leaf) = &self.inner else { return };
+        let shown = || writes.iter().filter(|write| write.tree == Tree::V2 && !write.file.starts_with("cgroup."));
+        if limits::apply(shown(), |_| Some(leaf)).is_err() {
+            shown().for_each(|write| drop(limits::apply([write], |_| Some(leaf))));
+        }
     }
 
     /// Changes limits of a container that exists, and tells systemd where that owns the cgroup.
@@ -194,7 +222,8 @@ impl Cgroup {
         if let Some(unit) = &self.saved.unit {
             // Before systemd writes anything: it knows of no checkBeforeUpdate.
             self.refuse_below_use(writes)?;
-            let properties = crate::plan::resources::systemd::of_limits(writes).map_err(|problems| {
+            let writes = limits::resolved(writes, |write| self.dir_of(write));
+            let properties = crate::plan::resources::systemd::of_limits(&writes).map_err(|problems| {
                 let first = problems.into_iter().next();
                 first
                     .map_or(Error::new(Kind::Config, "no limit"), |problem| Error::new(Kind::Config, problem.rule).at(problem.at))

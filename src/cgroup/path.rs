@@ -105,6 +105,11 @@ impl Dir {
         Ok(entries.into_iter().filter(|entry| entry.kind == kind).filter_map(|entry| entry.name.into_string().ok()).collect())
     }
 
+    /// Whether the cgroup has this file.
+    pub fn has(&self, file: &str) -> bool {
+        fd::openat(&self.fd, file, OFlag::O_PATH, 0).is_ok()
+    }
+
     /// Reads a file of the cgroup whole.
     pub fn read(&self, file: &str) -> call::Result<String> {
         let fd = fd::openat(&self.fd, file, OFlag::O_RDONLY, 0)?;

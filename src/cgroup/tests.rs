@@ -465,7 +465,7 @@ fn a_cgroup_is_given_over_below_the_limits() {
     }
     let mut plan = on_v2("/unit-m");
     plan.delegate = Some(Delegate { name: "inner".into(), owner: Some(4321) });
-    plan.saved.delegated = true;
+    plan.saved.leaf = Some("inner".into());
     let (cgroup, _) = Cgroup::create(&plan).unwrap();
     let init = Sleeper::new();
     cgroup.enter(init.pid(), false).unwrap();

@@ -74,7 +74,8 @@ fn root(state: &State) -> Result<OwnedFd> {
         )
         .at("--device")
         .hint(
-            "the kernel honours device nodes there only where the host mounted them: bind the device when the container is made",
+            "the kernel honours device nodes there only where the host mounted them: `mounts add` binds the host's node into the \
+             container, and `update --resources` with its rule in devices opens it",
         ));
     }
     let gone = || Error::new(Kind::Status, "container not running");

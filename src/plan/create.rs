@@ -22,8 +22,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let mut warnings = namespaces.warnings.clone();
     let cgroup = collect(&mut problems, resources::plan(spec, request, host));
     problems.extend(net_devices_rule(spec, host));
-    let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.v2.as_ref()).map(|saved| saved.path.as_str());
-    let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup };
+    let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.of_processes());
+    let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup.as_deref() };
     let rootfs = collect(&mut problems, rootfs::root_steps(&context));
     let trees_first = context.opens_before_clone();
     let seccomp = collect(&mut problems, seccomp_profile::load(spec, &mut warnings));

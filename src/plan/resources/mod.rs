@@ -64,9 +64,17 @@ pub struct SavedCgroup {
     /// The unit of systemd that owns the cgroup2 directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<SavedUnit>,
-    /// The container's processes are in a cgroup below, which is given over to it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub delegated: bool,
+    /// The cgroup below that is given over to the container, and that its processes are in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf: Option<String>,
+}
+
+impl SavedCgroup {
+    /// The path in the cgroup2 tree of what the container's processes are in.
+    pub fn of_processes(&self) -> Option<String> {
+        let leaf = self.leaf.as_ref().map(|leaf| format!("/{leaf}")).unwrap_or_default();
+        self.v2.as_ref().map(|dir| format!("{}{leaf}", dir.path))
+    }
 }
 
 /// A directory of a cgroup hierarchy.
@@ -234,7 +242,7 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
     if !problems.is_empty() {
         return Err(problems);
     }
-    let saved = SavedCgroup { delegated: delegate.is_some(), ..saved };
+    let saved = SavedCgroup { leaf: delegate.as_ref().map(|delegate| delegate.name.clone()), ..saved };
     let required = required(&limits.writes, Tree::V2);
     let nothing_asked =
         linux.cgroups_path.is_empty() && required.is_empty() && self::required(&limits.writes, Tree::V1).is_empty();

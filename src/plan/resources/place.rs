@@ -34,7 +34,7 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
             v2: v2_dir(format!("{above}{}", unit.path)),
             v1: Vec::new(),
             unit: Some(SavedUnit { name: unit.unit.clone(), runtime_dir }),
-            delegated: false,
+            leaf: None,
         };
         return Ok((saved, Some(unit)));
     }
@@ -44,7 +44,7 @@ pub(super) fn place(cgroups_path: &str, request: &Request, host: &Host) -> Resul
         path: path.in_v1(&hierarchy.own),
         controllers: hierarchy.controllers.clone(),
     });
-    Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None, delegated: false }, None))
+    Ok((SavedCgroup { v2: v2_dir(path.in_v2(&host.own_cgroup)), v1: v1.collect(), unit: None, leaf: None }, None))
 }
 
 /// The user's systemd, where that is to be asked instead of the system's.
@@ -94,10 +94,21 @@ fn process_user(spec: &Spec, linux: &Linux) -> Option<u32> {
 
 /// The annotation that asks for a cgroup of the container's own making; crun's.
 const DELEGATE: &str = "run.oci.delegate-cgroup";
+/// The cgroup that is given over where no annotation names it.
+const LEAF: &str = "init";
 
-/// The cgroup that is given over to the container, where its annotation asks for one.
+/// The cgroup below the container's own that is given over to the container: where its annotation asks for one, and where somebody who
+/// is not the host's root gets a cgroup mount that can be written to. The first process is in it before the cgroup namespace is made,
+/// which begins there: the files that hold the container's limits are out of its sight, and what it sees is its own to divide. Its limits
+/// are written into the leaf too, where those look who ask /proc/PID/cgroup, inside and outside.
+///
+/// The host's root (`--privileged` containers of engines, whose cgroup mount can be written to as well) gets none: nothing keeps it from
+/// what it likes, and engines and monitors take the container's cgroup for the one that its processes are in.
 pub(super) fn delegate(spec: &Spec, linux: &Linux, host: &Host) -> Result<Option<Delegate>, Problem> {
-    let Some(name) = spec.annotations.get(DELEGATE) else { return Ok(None) };
+    let Some(name) = spec.annotations.get(DELEGATE) else {
+        let owner = owner(spec, linux).filter(|_| host.cgroup == CgroupMode::Unified);
+        return Ok(owner.map(|uid| Delegate { name: LEAF.to_string(), owner: Some(uid) }));
+    };
     let bad = |rule: &str| Err(Problem::new(format!("annotations[{DELEGATE:?}]"), format!("{name:?} {rule}")));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+.:@-".contains(&byte);
     if !(1..=255).contains(&name.len()) || name.starts_with('.') || !name.bytes().all(plain) {

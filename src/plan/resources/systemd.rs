@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 
 use super::gvariant::{self, Value};
 use super::path::Systemd;
-use super::v2::io_weight_of_blkio;
-use super::{CgroupWrite, Tree};
+use super::{Absent, CgroupWrite, Tree};
 use crate::spec::Problem;
 
 /// One property of a unit.
@@ -106,7 +105,9 @@ pub fn unit(
         properties.push(property("Delegate", Value::Bool(true)));
     }
     let mut problems = Vec::new();
-    match of_limits(writes) {
+    // Whether there is a file of BFQ's for weights is known when the unit is there; mostly there is none.
+    let writes: Vec<CgroupWrite> = writes.iter().map(without_bfq).collect();
+    match of_limits(&writes) {
         Ok(limits) => properties.extend(limits),
         Err(more) => problems.extend(more),
     }
@@ -151,6 +152,13 @@ fn microseconds(seconds: &Value) -> Result<u64, String> {
         _ => None,
     };
     whole.and_then(|whole| whole.checked_mul(1_000_000)).ok_or_else(|| "is no number of seconds".to_string())
+}
+
+fn without_bfq(write: &CgroupWrite) -> CgroupWrite {
+    match &write.absent {
+        Absent::Instead { file, value } => CgroupWrite { file: file.clone(), value: value.clone(), ..write.clone() },
+        _ => write.clone(),
+    }
 }
 
 /// The properties for limits, from what is written into the files of cgroup2. Files without a property are not mentioned.
@@ -216,7 +224,7 @@ fn of_write(file: &str, value: &str) -> Result<Vec<Property>, String> {
         "io.max" => Ok(rates(value)),
         // What cgroup2 has in two files, one for each scheduler, systemd has in one property, on the scale of io.weight.
         "io.weight" => Ok(io_weight(value, u64::from)),
-        "io.bfq.weight" => Ok(io_weight(value, io_weight_of_blkio)),
+        "io.bfq.weight" => Ok(io_weight(value, io_weight_of_bfq)),
         _ => Ok(Vec::new()),
     }
 }
@@ -286,6 +294,12 @@ fn io_weight(line: &str, scale: impl Fn(u16) -> u64) -> Vec<Property> {
         _ => None,
     };
     found.into_iter().collect()
+}
+
+/// The IOWeight for which systemd writes this weight into io.bfq.weight: it maps 100 to 10000 onto 100 to 1000, and leaves what is less.
+fn io_weight_of_bfq(weight: u16) -> u64 {
+    let weight = u64::from(weight);
+    if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
 }
 
 /// `0-3,7` as a set of bits, the lowest first; an empty list is an empty set, which lifts the limit.
@@ -388,7 +402,10 @@ mod tests {
         let number = |name: &str, value| (name.to_string(), Value::U64(value));
         assert_eq!(limits(&[("io.weight", "200")]), [number("IOWeight", 200)]);
         assert_eq!(limits(&[("io.weight", "default 300")]), [number("IOWeight", 300)]);
-        assert_eq!(limits(&[("io.bfq.weight", "500")]), [number("IOWeight", 4950)]);
+        // systemd writes 500 there for that, and 10 and 100 for 10 and 100.
+        for (weight, io) in [("500", 4500), ("10", 10), ("100", 100), ("1000", 10_000)] {
+            assert_eq!(limits(&[("io.bfq.weight", weight)]), [number("IOWeight", io)]);
+        }
         assert_eq!(limits(&[("io.bfq.weight", "8:0 1000")]), [rates("IODeviceWeight", &[("8:0", 10_000)])]);
         // The kernel's to refuse, or not systemd's to know.
         assert_eq!(limits(&[("io.max", "8:0 nonsense"), ("io.weight", "a b c"), ("hugetlb.2MB.max", "1")]), []);

@@ -512,6 +512,24 @@ fn a_cgroup_given_over() {
 }
 
 #[test]
+fn a_leaf_for_whoever_may_write_to_his_cgroups() {
+    let of = |options: &str, more: &str, host: &Host| {
+        let spec = spec(&format!(
+            r#"{{"mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","options":["{options}"]}}],
+            "linux":{{"namespaces":[{{"type":"cgroup"}}{more}]}}}}"#
+        ));
+        let plan = plan(&spec, &request(CgroupManager::Cgroupfs), host).unwrap();
+        assert_eq!(plan.saved.leaf, plan.delegate.as_ref().map(|delegate| delegate.name.clone()));
+        plan.delegate
+    };
+    let mapped = r#",{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":100000,"size":65536}],"gidMappings":[{"containerID":0,"hostID":100000,"size":65536}"#;
+    assert_eq!(of("rw", mapped, &Host::example()), Some(Delegate { name: "init".into(), owner: Some(100_000) }));
+    assert_eq!(of("ro", mapped, &Host::example()), None);
+    assert_eq!(of("rw", mapped, &hybrid()), None);
+    assert_eq!(of("rw", "", &Host::example()), None, "the host's root");
+}
+
+#[test]
 fn device_rules_in_v1_alone() {
     let lines = |json: &str| {
         let plan = plan(&spec(json), &request(CgroupManager::Cgroupfs), &legacy()).unwrap();
