@@ -67,6 +67,8 @@ pub fn values<'a>(writes: &[CgroupWrite], find: impl Fn(&CgroupWrite) -> Option<
         }
     }
     back.reverse();
+    // BFQ forgets the weights of single devices when it is given that of all.
+    back.sort_by_key(|write| write.file.ends_with("bfq.weight") && write.value.contains(':'));
     back
 }
 

@@ -48,6 +48,12 @@ pub fn to_write(change: &Resources, merged: &Resources) -> Resources {
             (cpu.quota, cpu.period) = (all.quota, all.period);
         }
     }
+    if let (Some(block_io), Some(all)) = (&mut write.block_io, &merged.block_io) {
+        // BFQ takes a new weight for all devices for that of each, and forgets what single ones had.
+        if block_io.weight.is_some_and(|weight| weight != 0) {
+            block_io.weight_device.clone_from(&all.weight_device);
+        }
+    }
     write
 }
 
@@ -140,6 +146,18 @@ mod tests {
         assert_eq!((write.memory.clone().unwrap().swap, write.memory.unwrap().reservation), (Some(150), None));
         assert_eq!((write.cpu.clone().unwrap().period, write.cpu.unwrap().cpus.as_str()), (Some(10_000), ""));
         assert!(write.unified.is_empty() && all.unified.len() == 1 && all.pids.unwrap().limit == Some(7));
+    }
+
+    #[test]
+    fn weights_of_devices_are_written_again_with_that_of_all() {
+        let now: Resources =
+            serde_json::from_str(r#"{"blockIO":{"weight":300,"weightDevice":[{"major":7,"minor":0,"weight":700}]}}"#).unwrap();
+        let written = |change: &str| {
+            let change: Resources = serde_json::from_str(change).unwrap();
+            to_write(&change, &merged(&now, &change)).block_io.unwrap().weight_device.len()
+        };
+        assert_eq!(written(r#"{"blockIO":{"weight":400}}"#), 1);
+        assert_eq!(written(r#"{"blockIO":{"weight":0}}"#), 0);
     }
 
     #[test]
