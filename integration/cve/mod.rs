@@ -51,7 +51,11 @@ const TESTS: &[Test] = &[test!(documents_name_tests_that_exist)];
 fn documents_name_tests_that_exist() {
     let listed = Call::program(&[std::env::current_exe().unwrap().to_str().unwrap(), "--list"]).output().ok();
     let known: Vec<&str> = listed.lines().collect();
-    let pages = [include_str!("../../docs/runc-cve.md"), include_str!("../../docs/security.md")];
+    let pages = [
+        include_str!("../../docs/runc-cve.md"),
+        include_str!("../../docs/security.md"),
+        include_str!("../../docs/reliability.md"),
+    ];
     let mut named = 0;
     for word in pages.iter().flat_map(|page| page.split('`').skip(1).step_by(2)) {
         let is_name = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.*".contains(&byte));

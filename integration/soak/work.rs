@@ -49,6 +49,7 @@ struct Soak<'a> {
 
 /// Returns whether all was well.
 pub fn run(options: &Options) -> bool {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).unwrap();
     let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
     let dir = Path::new(place).join(format!("soak-{}", std::process::id()));
     let zero = || AtomicUsize::new(0);

@@ -27,8 +27,12 @@ use crate::trace;
 
 /// How long a killed process may take to die.
 const DEATH: Duration = Duration::from_secs(10);
-/// How long a command that holds the container may take to let go of it.
-const LOCK: Duration = Duration::from_secs(10);
+/// How long a command that holds the container may take to let go of it: longer than another delete may wait for its processes and for its
+/// cgroup.
+const LOCK: Duration = Duration::from_secs(25);
+/// How long those that hold it up are given to die before they are killed again. A cgroup of v1 stands still while it is killed: too often,
+/// and on a busy machine its processes never get to their end.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Deletes a container. Returns what the user should know although the container is gone.
 pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
@@ -72,13 +76,16 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
 
 /// Waits for the lock: a create that goes on, a start that waits for its hooks. With force its maker is not waited for for ever.
 fn hold(entry: &Entry, force: bool) -> Result<()> {
-    let deadline = Instant::now() + LOCK;
+    let mut kill = Instant::now();
+    let deadline = kill + LOCK;
     while !entry.try_lock()? {
-        if Instant::now() > deadline {
+        let now = Instant::now();
+        if now > deadline {
             return Err(Error::new(Kind::State, format!("another command has held {} for {} s", entry.id(), LOCK.as_secs()))
                 .hint("a hook that does not end? see the processes of the runtime"));
         }
-        if let (true, Ok(state)) = (force, entry.load()) {
+        if let (true, Ok(state)) = (force && now >= kill, entry.load()) {
+            kill = now + AGAIN;
             // Its program must not keep us waiting, whatever the other command waits for.
             kill_everything(&state)?;
             kill_maker(&state)?;

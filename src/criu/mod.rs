@@ -109,6 +109,8 @@ impl Criu {
         let namespaces = if places.stage.is_some() { Namespaces::MOUNT } else { Namespaces::empty() };
         match clone3(&CloneArgs { namespaces, clear_handlers: true, ..CloneArgs::default() }).told(told)? {
             Cloned::Child => {
+                // Else it would never see that the runtime is gone, and would hold what that held for ever: the container's lock.
+                drop(ours);
                 let error = become_criu(program, places, streams, inherit, &theirs);
                 let mut words = vec![NOT_STARTED];
                 words.extend((error.errno as i32).to_le_bytes());
