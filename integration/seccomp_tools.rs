@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     test!(recorded_profile_without_no_new_privileges).differs(OWN),
     test!(record_ends_as_the_program_does).differs(OWN),
     test!(record_adds_to_what_was_recorded).differs(OWN),
+    test!(exec_in_a_recorded_container_is_as_configured).differs(OWN),
 ];
 
 fn file() -> String {
@@ -228,4 +229,23 @@ fn record_adds_to_what_was_recorded() {
     assert!(has(&both, "mkdir") && has(&both, "symlink"), "{both}");
     let one = run(&[], "ln -s x /tmp/c");
     assert!(!has(&one, "mkdir") && has(&one, "symlink"), "{one}");
+}
+
+/// The recorder's filter is for the container's own program: what is executed beside it has the configuration's, and is not recorded.
+fn exec_in_a_recorded_container_is_as_configured() {
+    let mut bundle = Bundle::sh("echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done");
+    let rule = json!({ "names": ["symlink", "symlinkat"], "action": "SCMP_ACT_ERRNO" });
+    bundle.set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] }));
+    bundle.save();
+    let path = file();
+    let words = ["seccomp", "record", "--bundle", bundle.path(), "--output", &path, &bundle.id];
+    let _guard = bundle.container();
+    let mut recorded = Call::new(&words).spawn();
+    recorded.wait_for("up\n");
+    let output = bundle.output_of(Call::new(&["exec", &bundle.id, "/bin/ln", "-s", "a", "/tmp/link"]));
+    assert!(output.stderr.contains("Operation not permitted"), "{output:?}");
+    bundle.output_of(Call::new(&["exec", &bundle.id, "/bin/touch", "/tmp/go"])).ok();
+    assert_eq!(recorded.finish().code(), 0);
+    let profile: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(!names(&profile).iter().any(|name| name.starts_with("symlink") || name.starts_with("utimensat")), "{profile}");
 }

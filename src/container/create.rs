@@ -281,10 +281,15 @@ impl<'a> Making<'a> {
 impl Making<'_> {
     /// The journal: what is going to be made, and the configuration that says so.
     fn save_creating(&mut self) -> Result<()> {
+        // A filter with a listener of our own is for this process alone: exec goes by the configuration.
+        let for_exec = || match self.context.listener {
+            None => exec_config::save(&self.entry, &self.bundle.spec, self.plan),
+            Some(_) => Ok(()),
+        };
         let saved = self
             .entry
             .create("config.json", &self.bundle.bytes)
-            .and_then(|()| exec_config::save(&self.entry, &self.bundle.spec, self.plan))
+            .and_then(|()| for_exec())
             .and_then(|()| self.entry.save_with(&self.state, &self.bundle.spec.mounts));
         // Nothing has been made: there is nothing to look for, which needs descriptors that there may be none of.
         saved.inspect_err(|_| self.state.cgroup = SavedCgroup::default())
