@@ -94,7 +94,6 @@ pub const GROUPS: &[Group] = &[
     Group { name: "fields_kernel", tests: fields_kernel::TESTS },
     Group { name: "fields_table", tests: fields_table::TESTS },
     Group { name: "lsm", tests: lsm::TESTS },
-    Group { name: "checkpoint", tests: checkpoint::TESTS },
     Group { name: "errors", tests: errors::TESTS },
     Group { name: "check", tests: check::TESTS },
     Group { name: "codes", tests: codes::TESTS },
@@ -108,5 +107,5 @@ pub const GROUPS: &[Group] = &[
 ];
 
 fn main() {
-    main_with(&[GROUPS, cve::GROUPS, bad_input::GROUPS]);
+    main_with(&[GROUPS, checkpoint::GROUPS, cve::GROUPS, bad_input::GROUPS]);
 }

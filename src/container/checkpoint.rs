@@ -5,11 +5,11 @@
 //! 2. What of it lies outside is found: mounts of the host, namespaces of others, streams that lead out.
 //! 3. CRIU dumps. Then the container is stopped, unless it was to be left running or only its memory was dumped.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::state::{State, Status};
 use super::store::{Entry, Store};
-use super::{bundle, host, init_process};
+use super::{bundle, host, init_process, mounts};
 use crate::criu::message::Kind as Task;
 use crate::criu::{self, Criu, Places};
 use crate::error::{Error, Kind, Result, Told};
@@ -58,11 +58,15 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
     let found = look(&entry, &state, &host, (store.path(), request.common.shell_job))?;
     let places = Places {
         images: &request.common.image_path,
+        shown: None,
         work: request.common.work_path.as_deref(),
         stage: None,
         cgroup_namespace: false,
     };
-    let mut criu = Criu::start(&program, &places, false, &[])?;
+    let status = request.status_fd.map(open_status).transpose()?;
+    request.status_fd = status.as_ref().map(AsRawFd::as_raw_fd);
+    let inherited: Vec<BorrowedFd<'_>> = status.iter().map(AsFd::as_fd).collect();
+    let mut criu = Criu::start(&program, &places, false, &inherited)?;
     criu.proceed()?;
     refuse_old(criu.version()?, &request.common, false)?;
     request.common.network_lock = network_lock(&request.common, path);
@@ -76,6 +80,15 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
     let log =
         (work.as_ref().unwrap_or(&images), request.common.work_path.as_ref().unwrap_or(&request.common.image_path).as_str());
     criu.run(task, &options, Vec::new(), log, &mut |_| Ok(())).map(drop)
+}
+
+/// The caller's descriptor, opened anew: CRIU is given that one, under its own number.
+fn open_status(number: RawFd) -> Result<OwnedFd> {
+    if !fd::is_inherited(number) {
+        return Err(Error::new(Kind::Usage, format!("--status-fd: {number} is no descriptor that the caller has passed")));
+    }
+    fd::open(format!("/proc/self/fd/{number}"), fd::OFlag::O_WRONLY)
+        .told(|| format!("--status-fd: descriptor {number} cannot be written to"))
 }
 
 /// CRIU needs the machine's root, whoever's the container is.
@@ -150,17 +163,17 @@ fn look(entry: &Entry, state: &State, host: &Host, (root, shell_job): (&str, boo
     let told = || format!("cannot look at the mounts of {}", state.id);
     let outside = saved_outside(entry, state, host, root)?;
     let pid = state.init_process_pid;
-    let mounts = proc::mountinfo_of(pid).told(told)?;
+    let there = proc::mountinfo_of(pid).told(told)?;
     let inside = fd::Root::open(format!("/proc/{pid}/root")).told(told)?;
     let seen: Vec<Option<String>> = outside.mounts.iter().map(|mount| place_of(&inside, mount)).collect();
     let shown: Vec<Shown> =
-        mounts.iter().map(|mount| Shown { place: mount.mount_point.clone(), root: mount.root.clone() }).collect();
+        there.iter().map(|mount| Shown { place: mount.mount_point.clone(), root: mount.root.clone() }).collect();
     let namespaces = outside.joins.iter().filter(|join| plan::external_namespace(join.kind).is_some());
     let inode = |kind: Namespaces| {
         let path = format!("/proc/{pid}/ns/{}", clone::namespace_file(kind));
         fd::open(&path, fd::OFlag::O_RDONLY).and_then(|file| fd::stat(&file)).map(|stat| (kind, stat.ino)).told(told)
     };
-    let own: Vec<u64> = mounts.iter().map(|mount| mount.id).collect();
+    let own: Vec<u64> = there.iter().map(|mount| mount.id).collect();
     Ok(Found {
         pid,
         rootfs: state.rootfs.clone(),
@@ -171,10 +184,12 @@ fn look(entry: &Entry, state: &State, host: &Host, (root, shell_job): (&str, boo
     })
 }
 
-/// What lies outside, by the configuration that the container was made with.
+/// What lies outside, by the configuration that the container was made with, and the mounts that it has by now.
 fn saved_outside(entry: &Entry, state: &State, host: &Host, root: &str) -> Result<Outside> {
     let refused = |problems| bundle::refused("saved config.json", problems);
-    let spec = load::parse_config(&entry.config()?).map_err(refused)?;
+    let mut spec = load::parse_config(&entry.config()?).map_err(refused)?;
+    // As `mounts add` and `remove` have changed them.
+    spec.mounts = mounts::current(entry)?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let mut request = Request::create(entry.id().clone(), &state.bundle, root);
     request.notify_socket = state.notify_socket.clone();

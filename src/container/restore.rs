@@ -23,7 +23,7 @@ use crate::criu::{self, Criu, Event, Places, Stage};
 use crate::error::{Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{clone, fd, pid, proc, socket};
+use crate::linux::{clone, fd, mount, pid, proc, socket};
 use crate::plan::checkpoint::{self as plan, CgroupMode, Outside, RestoreRequest};
 use crate::plan::criu::{self as options, Stream};
 use crate::plan::{Host, ParentOp, Plan, Request};
@@ -31,6 +31,10 @@ use crate::process::forward::{self, Signals};
 use crate::rdt;
 use crate::rootfs;
 
+/// Beside it, the upper layer of what CRIU sees of the image in a user namespace.
+const SEARCHABLE: &str = "image";
+/// In an image, the link to the one that it builds on.
+const PARENT: &str = "parent";
 /// In the container's state directory, while it is restored: where its root is mounted for CRIU.
 const STAGE: &str = "root";
 
@@ -123,9 +127,12 @@ impl Restoring<'_> {
         let given: Vec<(String, OwnedFd)> = namespaces.into_iter().chain(streams).collect();
         let inherited: Vec<BorrowedFd<'_>> = given.iter().map(|(_, fd)| fd.as_fd()).collect();
         let common = &self.wanted.common;
+        let shown = self.searchable_images(images)?;
         let places = Places {
             images: &common.image_path,
-            work: common.work_path.as_deref(),
+            shown: shown.as_ref().map(AsFd::as_fd),
+            // Nothing can be written there.
+            work: common.work_path.as_deref().or(shown.is_some().then_some(&common.image_path)),
             stage: Some(Stage { rootfs: &self.bundle.rootfs, place: &stage }),
             // Where CRIU does not restore the cgroup namespace, the processes inherit it.
             cgroup_namespace: common.cgroups == Some(CgroupMode::Ignore) && self.plan.namespaces.contains(Namespaces::CGROUP),
@@ -138,6 +145,21 @@ impl Restoring<'_> {
         options.network_lock = shared::network_lock(common, path);
         let response = prepared.run(Task::Restore, &options, inherit, log, &mut |event| self.heard(event))?;
         self.finish(response.restored)
+    }
+
+    /// In a user namespace CRIU reads the image first as nobody and then as the container's root, neither of whom may search its directory.
+    /// So its files are shown below a directory that anybody may: to CRIU, and to nobody else. None where there is no user namespace of
+    /// the container's own, or no overlay: then CRIU says what it could not read. An image that builds on another leads out of itself.
+    fn searchable_images(&self, images: &OwnedFd) -> Result<Option<OwnedFd>> {
+        if self.plan.spawn.id_map.is_none() || fd::statat(images, PARENT).is_ok() {
+            return Ok(None);
+        }
+        let told = || format!("cannot make the directory {SEARCHABLE} of the container's state");
+        fd::mkdirat(&self.entry, SEARCHABLE, 0o755).told(told)?;
+        let above = fd::openat(&self.entry, SEARCHABLE, fd::OFlag::O_DIRECTORY, 0).told(told)?;
+        fd::fchmod(&above, 0o755).told(told)?;
+        let layers = format!("/proc/self/fd/{}:/proc/self/fd/{}", above.as_raw_fd(), images.as_raw_fd());
+        Ok(mount::new_mount("overlay", [("lowerdir", Some(layers.as_str()))], 0).ok())
     }
 
     /// Puts CRIU into the container's cgroup, where what it restores will be, and sees that it is new enough.
@@ -283,11 +305,13 @@ impl Restoring<'_> {
                 format!("CRIU says that it restored process {restored:?}, and first said {init}"),
             ));
         }
-        match fd::rmdirat(&self.entry, STAGE) {
-            Err(error) if error.errno != Errno::ENOENT => {
-                return Err(error).told(|| "cannot remove the stage of the restore".into());
+        for directory in [STAGE, SEARCHABLE] {
+            match fd::rmdirat(&self.entry, directory) {
+                Err(error) if error.errno != Errno::ENOENT => {
+                    return Err(error).told(|| "cannot remove the stage of the restore".into());
+                }
+                _ => {}
             }
-            _ => {}
         }
         let pidfd = pid::pidfd_open(init).told(|| format!("cannot open the restored process {init}"))?;
         if let Some(path) = &self.request.pid_file {

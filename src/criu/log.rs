@@ -84,6 +84,13 @@ fn advice(lines: &[String]) -> Option<&'static str> {
         ("file locks", "--file-locks keeps file locks"),
         ("iptables-restore", "CRIU uses iptables to hold packets back: install it, or choose --network-lock nftables or skip"),
         ("External socket is used", "--ext-unix-sk keeps unix sockets that lead out of the container"),
+        ("In-flight connection", "--tcp-skip-in-flight leaves out connections that are being made"),
+        ("Use link-remap option", "--link-remap keeps files that have been deleted and have another name"),
+        (
+            "img: Permission denied",
+            "in a user namespace CRIU reads the image as the container's root: let that user search the directories of the image and its parent",
+        ),
+        ("No mapping for", "the bundle's config.json has to have every mount of the host that the container had"),
         ("path=/dev/pts/", "--shell-job keeps the terminal that the container shares with its caller"),
         ("dangling", "--shell-job keeps the terminal that the container shares with its caller"),
         ("Found dev", "--shell-job keeps the terminal that the container shares with its caller"),

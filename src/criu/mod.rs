@@ -49,6 +49,8 @@ pub struct Stage<'a> {
 pub struct Places<'a> {
     /// The directory of the images.
     pub images: &'a str,
+    /// A mount that shows that directory's files, where CRIU finds them instead.
+    pub shown: Option<BorrowedFd<'a>>,
     /// The directory of the logs, where it is another.
     pub work: Option<&'a str>,
     /// For a restore.
@@ -280,7 +282,10 @@ fn become_criu(program: &str, places: &Places<'_>, streams: bool, inherit: &[Bor
             fd::dup_onto(&null, 1)?;
         }
         let (theirs, ours) = socket::pair(socket::Kind::SeqPacket)?;
-        let images = fd::open_dir(places.images)?;
+        let images = match places.shown {
+            Some(mount) => fd::open(format!("/proc/self/fd/{}", mount.as_raw_fd()), fd::OFlag::O_DIRECTORY)?,
+            None => fd::open_dir(places.images)?,
+        };
         let work = places.work.map(fd::open_dir).transpose()?;
         let mut words = vec![STARTED];
         words.extend(images.as_raw_fd().to_le_bytes());
