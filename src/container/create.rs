@@ -420,6 +420,8 @@ impl Making<'_> {
             Some(cgroup) => cgroup.explain_lack_of_memory(error),
             None => error,
         };
+        // What is done from here on opens the cgroup again, in every hierarchy, and there may be no descriptor left for that.
+        (self.cgroup, self.context) = (None, InitContext::default());
         // While their namespace lives: with it the kernel would remove them.
         let lost = self.devices.drain(..).rev().find_map(|device| device.give_back().err());
         let error = match lost {
