@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 
 /// What is asked for.
 pub struct Options {
+    /// How long.
     pub minutes: f64,
     /// Containers that live all the time.
     pub alive: usize,
@@ -52,6 +53,7 @@ fn options(words: &[String]) -> Result<Options, String> {
     if found.alive < 10 { Err("--alive wants 10 or more".into()) } else { Ok(found) }
 }
 
+#[allow(clippy::zombie_processes, reason = "whatever ends is waited for below, the worker among it")]
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "work") {

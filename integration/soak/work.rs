@@ -166,7 +166,7 @@ impl Soak<'_> {
         let ids: Vec<String> = (0..self.options.burst).map(|number| format!("burst-{round}-{number}")).collect();
         let each = |words: &dyn Fn(&str) -> Running| self.all_ok(ids.iter().map(|id| words(id)).collect());
         each(&|id| self.run_detached(id));
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             each(&|id| self.start(&["exec", id, "/bin/true"]));
             each(&|id| self.start(&["delete", "--force", id]));
         } else {
