@@ -14,7 +14,8 @@
     if ($todo | length) == 0 then $done
     else (($todo | map($edges[.][]) | unique) - $done) as $new | reached($new; ($done + $new) | unique) end;
   def purl: "pkg:cargo/\(.name)@\(.version)";
-  reached([$root]; [$root]) as $all
+  reached([$root]; [$root])
+| map(select(($packages[.] | "\(.name) \(.version)") as $name | any($built[0][]; . == $name))) as $all
 | ($packages[$root]) as $own
 | {
     bomFormat: "CycloneDX",
@@ -39,6 +40,6 @@
       + ($checksums[0]["\(.name)@\(.version)"] as $sum | if $sum then { hashes: [{ alg: "SHA-256", content: $sum }] } else {} end)
     ] | sort_by(.purl),
     dependencies: [
-      $all[] | { ref: ($packages[.] | purl), dependsOn: [$edges[.][] | $packages[.] | purl] | unique }
+      $all[] | { ref: ($packages[.] | purl), dependsOn: [$edges[.][] | select(. as $one | $all | index([$one])) | $packages[.] | purl] | unique }
     ] | sort_by(.ref)
   }
