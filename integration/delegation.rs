@@ -2,7 +2,7 @@
 //! Cgroups that are given over: to a user who runs the runtime, and by the runtime to a container.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -180,6 +180,11 @@ fn writable_cgroup_is_a_leaf() {
     bundle.set("/linux/resources/pids/limit", json!(30));
     let container = bundle.run_detached();
     assert_eq!(container.wait_stdout("done"), "30\n5\ndone\n");
+    let whole = look::cgroup2_root().join(&bundle.id);
+    for dir in [whole.join("init"), whole] {
+        let uid = |path: &Path| fs::metadata(path).unwrap().uid();
+        assert_eq!((uid(&dir), uid(&dir.join("cgroup.procs")), uid(&dir.join("pids.max"))), (100_000, 100_000, 0), "{dir:?}");
+    }
     assert_eq!(cgroup(container.pid()), format!("/{}/init/a", bundle.id));
     let dir = look::cgroup2_root().join(&bundle.id);
     let limit = |dir: &Path| fs::read_to_string(dir.join("pids.max")).unwrap().trim().to_owned();

@@ -152,18 +152,12 @@ impl Cgroup {
 
     /// Gives the container what is to be its own.
     fn hand_over(&mut self, dir: &Dir, plan: &CgroupPlan, init: Option<i32>, undo: &mut Undo) -> Result<()> {
-        let (given, owner) = match &plan.delegate {
-            Some(inner) => {
-                let made = delegate::make(dir, &inner.name, init, &plan.wanted, undo)?;
-                (&*self.inner.insert(made), inner.owner)
-            }
-            None => (dir, plan.owner),
-        };
-        match owner.map_or(Ok(()), |uid| delegate::give_to(given, uid)) {
-            // An ordinary user can give nothing to others; what is made is his own, and so the container's root's.
-            Err(error) if error.errno == Some(Errno::EPERM) && plan.denied != Denied::Error => Ok(()),
-            other => other,
+        // A leaf begins what the container sees; its whole cgroup is its user's all the same, as config-linux.md asks ("Cgroup ownership").
+        if let Some(leaf) = &plan.delegate {
+            let made = delegate::make(dir, &leaf.name, init, &plan.wanted, undo)?;
+            give(self.inner.insert(made), leaf.owner, plan)?;
         }
+        give(dir, plan.owner, plan)
     }
 
     /// Finds the cgroup again, or what is left of it.
@@ -501,6 +495,15 @@ fn cannot_make(parent: &Dir, name: &str, error: call::CallError) -> Error {
         .doing(format!("cannot make the cgroup {}/{name}", parent.path()))
         .at(crate::plan::resources::path::FIELD);
     if hint.is_empty() { told } else { told.hint(hint) }
+}
+
+/// Gives a cgroup to the user who is to own it.
+fn give(dir: &Dir, owner: Option<u32>, plan: &CgroupPlan) -> Result<()> {
+    match owner.map_or(Ok(()), |uid| delegate::give_to(dir, uid)) {
+        // An ordinary user can give nothing to others; what is made is his own, and so the container's root's.
+        Err(error) if error.errno == Some(Errno::EPERM) && plan.denied != Denied::Error => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
