@@ -103,10 +103,11 @@ fn is_roots(bundle: &Bundle) -> Outcome {
     Ok(())
 }
 
-/// The files of the cgroup and their owners.
+/// The files of the cgroup and their owners. A cgroup below it is none of its files: a runtime may start the container in one.
 fn owners(bundle: &Bundle) -> Outcome<Vec<(String, u32)>> {
     let mut owners = Vec::new();
-    for entry in fs::read_dir(bundle.cgroup())?.flatten() {
+    let files = fs::read_dir(bundle.cgroup())?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    for entry in files {
         owners.push((entry.file_name().to_string_lossy().into_owned(), owner(&entry.path())?));
     }
     Ok(owners)
