@@ -15,7 +15,7 @@ use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(too_few_descriptors_leave_nothing).needs(&[Need::Cgroup2]),
+    test!(too_few_descriptors_leave_nothing),
     test!(only_stdio_is_open),
     test!(callers_other_descriptors_are_closed),
     test!(preserved_descriptors),
