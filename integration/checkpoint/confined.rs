@@ -20,13 +20,13 @@ const NO_MOUNTS: &[(&str, &str)] = &[("runc", "has no mounts"), ("crun", "does n
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(own_seccomp_profile).needs(NEEDS).seconds(120),
+    test!(own_seccomp_profile).needs(NEEDS).seconds(120).differs(PEERS),
     test!(identity).needs(&[Need::Criu, Need::SYS_RESOURCE]).seconds(120),
-    test!(files_in_memory).needs(NEEDS).seconds(120),
-    test!(user_namespace).needs(NEEDS).seconds(120),
-    test!(joined_pid_namespace).needs(NEEDS).seconds(120),
-    test!(namespaces_of_the_host).needs(NEEDS).seconds(120),
-    test!(time_namespace).needs(TIME).seconds(120),
+    test!(files_in_memory).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(user_namespace).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(joined_pid_namespace).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(namespaces_of_the_host).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(time_namespace).needs(TIME).seconds(120).differs(PEERS),
     test!(namespaces_that_cannot_be_joined)
         .needs(NEEDS)
         .seconds(120)

@@ -14,9 +14,9 @@ pub const TESTS: &[Test] = &[
     test!(missing_criu).differs(&[("runc", "says only that it is not there"), ("crun", "loads a library instead")]),
     test!(old_criu).differs(&[("runc", "speaks another version of the RPC"), ("crun", "loads a library instead")]),
     test!(criu_that_ends_at_once).differs(&[("runc", "prints an end of file"), ("crun", "loads a library instead")]),
-    test!(no_image).needs(NEEDS),
-    test!(damaged_image).needs(NEEDS).seconds(120),
-    test!(hostile_descriptors).needs(NEEDS).seconds(120),
+    test!(no_image).needs(NEEDS).differs(PEERS),
+    test!(damaged_image).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(hostile_descriptors).needs(NEEDS).seconds(120).differs(PEERS),
     test!(parent_path_is_relative).differs(&[("crun", "accepts it")]),
     test!(help_and_probe_of_engines).differs(&[("crun", "says that the option requires an argument")]),
 ];

@@ -14,15 +14,15 @@ use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(goes_on_counting).needs(NEEDS).seconds(120),
-    test!(leaves_running).needs(NEEDS).seconds(120),
-    test!(again_and_again).needs(NEEDS).seconds(120),
-    test!(restored_container_is_as_others).needs(NEEDS).seconds(120),
-    test!(restore_in_the_foreground).needs(NEEDS).seconds(120),
+    test!(goes_on_counting).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(leaves_running).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(again_and_again).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(restored_container_is_as_others).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(restore_in_the_foreground).needs(NEEDS).seconds(120).differs(PEERS),
     test!(limits_and_cgroup).needs(&[Need::Criu, Need::Controller("pids")]).seconds(120),
-    test!(hooks).needs(NEEDS).seconds(120),
-    test!(failing_hook_undoes_the_restore).needs(NEEDS).seconds(120),
-    test!(existing_id_is_refused).needs(NEEDS).seconds(120),
+    test!(hooks).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(failing_hook_undoes_the_restore).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(existing_id_is_refused).needs(NEEDS).seconds(120).differs(PEERS),
     test!(only_what_runs_can_be_dumped),
 ];
 

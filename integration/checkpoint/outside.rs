@@ -20,18 +20,18 @@ const NO_SUCH_FLAG: &[(&str, &str)] = &[("runc", "has no --network-lock"), ("cru
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(mounts_of_the_host).needs(NEEDS).seconds(120).differs(&[("runc", "cannot dump mounts below a recursive bind")]),
-    test!(places_of_mounts_are_made).needs(NEEDS).seconds(120),
-    test!(terminal).needs(NEEDS).seconds(120),
-    test!(terminal_needs_a_socket).needs(NEEDS).seconds(120),
-    test!(pipes_of_the_caller).needs(NEEDS).seconds(120),
+    test!(mounts_of_the_host).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(places_of_mounts_are_made).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(terminal).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(terminal_needs_a_socket).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(pipes_of_the_caller).needs(NEEDS).seconds(120).differs(PEERS),
     test!(tcp_connection_inside).needs(NEEDS).seconds(120).differs(NO_SUCH_FLAG),
     test!(tcp_connection_to_the_host).needs(NEEDS).seconds(120).differs(NO_SUCH_FLAG),
-    test!(joined_network_namespace).needs(NEEDS).seconds(120),
-    test!(joined_ipc_and_uts_namespaces).needs(NEEDS).seconds(120),
-    test!(shell_job).needs(NEEDS).seconds(120),
-    test!(file_locks).needs(FLOCK).seconds(120),
-    test!(options_from_a_file).needs(FLOCK).seconds(120),
+    test!(joined_network_namespace).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(joined_ipc_and_uts_namespaces).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(shell_job).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(file_locks).needs(FLOCK).seconds(120).differs(PEERS),
+    test!(options_from_a_file).needs(FLOCK).seconds(120).differs(PEERS),
 ];
 
 fn mounts_of_the_host() {

@@ -11,14 +11,12 @@ use super::*;
 use crate::harness::{Test, call, look, skip};
 use crate::test;
 
-const NO_CRIU_OPTION: &[(&str, &str)] = &[("crun", "has neither page server nor lazy pages")];
-
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(memory_first_and_then_the_rest).needs(NEEDS).seconds(120),
     test!(what_is_anew_goes_from_the_parent).needs(NEEDS).seconds(120).differs(&[("crun", "has no --auto-dedup")]),
-    test!(page_server).needs(NEEDS).seconds(120).differs(NO_CRIU_OPTION),
-    test!(lazy_pages).needs(NEEDS).seconds(120).differs(NO_CRIU_OPTION),
+    test!(page_server).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(lazy_pages).needs(NEEDS).seconds(120).differs(PEERS),
 ];
 
 fn needs_dirty_tracking() {
