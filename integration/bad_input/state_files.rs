@@ -120,6 +120,9 @@ fn damaged_configuration() {
 fn pid_of_another() {
     let bundle = Bundle::new();
     let container = bundle.run_detached();
+    // The kernel tells when a process began in hundredths of a second: two that are alive at once may have the same, a pid that was
+    // used again cannot.
+    std::thread::sleep(std::time::Duration::from_millis(30));
     let stranger = Bundle::new().run_detached();
     let pid = container.pid();
     let victim = stranger.pid();
