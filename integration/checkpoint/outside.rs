@@ -93,7 +93,8 @@ fn says(master: &mut fs::File, word: &str) {
     });
 }
 
-fn terminal() {
+/// A container with a terminal, which has been dumped to the image `one` and deleted.
+fn dumped_with_a_terminal() -> Bundle {
     let (bundle, receiver) = terminal_bundle();
     let container = bundle.create_with(&["--console-socket", receiver.path()]);
     let mut master = fs::File::from(receiver.receive().1);
@@ -102,7 +103,11 @@ fn terminal() {
     dump(&container, &image("one"), &[]).ok();
     container.delete();
     drop(container);
-    drop(master);
+    bundle
+}
+
+fn terminal() {
+    let bundle = dumped_with_a_terminal();
     let receiver = Receiver::new("console-two");
     let container = restore(&bundle, &image("one"), &["--console-socket", receiver.path()]);
     let mut master = fs::File::from(receiver.receive().1);
@@ -111,15 +116,9 @@ fn terminal() {
 }
 
 fn terminal_needs_a_socket() {
-    let (bundle, receiver) = terminal_bundle();
-    let container = bundle.create_with(&["--console-socket", receiver.path()]);
-    let mut master = fs::File::from(receiver.receive().1);
-    container.start();
-    says(&mut master, "one");
-    dump(&container, &image("one"), &[]).ok();
-    container.delete();
+    let bundle = dumped_with_a_terminal();
     bundle.output_of(restore_call(&bundle, &image("one"), &["--detach"])).fails();
-    container.call(&["state"]).output().fails();
+    bundle.container().call(&["state"]).output().fails();
 }
 
 /// As conmon and the shim have them: stdin empty, stdout a pipe.
