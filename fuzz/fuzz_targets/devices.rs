@@ -23,30 +23,35 @@ fn granted(rules: &[Rule], (kind, major, minor, accesses): Request) -> bool {
 fn run(program: &[BpfInsn], (kind, major, minor, accesses): Request) -> u64 {
     let first = if kind == NodeKind::Block { 1 } else { 2 } | u32::from(accesses) << 16;
     let mut registers: [Option<u64>; 11] = [None; 11];
-    let mut at = 0usize;
-    loop {
-        let insn = &program[at];
+    let mut insns = program.iter();
+    while let Some(insn) = insns.next() {
         let (to, from) = (usize::from(insn.regs & 15), usize::from(insn.regs >> 4));
-        at += 1;
         let read = |register: usize| registers[register].expect("a register is read that was never written");
-        let (low, imm) = (|register: usize| read(register) as u32, insn.imm as u32);
-        let jump = usize::try_from(insn.off).unwrap_or(usize::MAX);
-        match insn.code {
-            0x61 => {
-                registers[to] = Some([first, major, minor][usize::try_from(insn.off).expect("before the context") / 4].into())
+        let imm = i64::from(insn.imm) as u64;
+        registers[to] = Some(match insn.code {
+            0x61 => [first, major, minor][usize::try_from(insn.off).expect("before the context") / 4].into(),
+            0x18 => {
+                let high = insns.next().expect("the second half of a number").imm as u32;
+                u64::from(insn.imm as u32) | u64::from(high) << 32
             }
-            0xbc => registers[to] = Some(low(from).into()),
-            0xb7 => registers[to] = Some(i64::from(insn.imm) as u64),
-            0x74 => registers[to] = Some((low(to) >> imm).into()),
-            0x54 => registers[to] = Some((low(to) & imm).into()),
-            0x05 => at += jump,
-            0x16 if low(to) == imm => at += jump,
-            0x46 if low(to) & imm != 0 => at += jump,
-            0x16 | 0x46 => {}
+            0xb7 => imm,
+            0xbf => read(from),
+            0x17 => read(to).wrapping_sub(imm),
+            0x4f => read(to) | read(from),
+            0x57 => read(to) & imm,
+            0x5f => read(to) & read(from),
+            0x67 => read(to) << insn.imm,
+            0x6f => read(to) << (read(from) & 63),
+            0x77 => read(to) >> insn.imm,
+            0xa4 => (read(to) as u32 ^ insn.imm as u32).into(),
+            0xa7 => read(to) ^ imm,
+            0xaf => read(to) ^ read(from),
+            0xc7 => (read(to) as i64 >> insn.imm) as u64,
             0x95 => return read(0),
             other => panic!("instruction {other:#x}"),
-        }
+        });
     }
+    panic!("no exit");
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -70,7 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
         .collect();
     let Ok(rules) = with_defaults(&rules, "devices") else { return };
     let Ok(program) = program(&rules, "devices") else { return };
-    let numbers: Vec<u32> = (0..12).chain([136, 200, 1 << 31, u32::MAX]).collect();
+    let numbers: Vec<u32> = (0..12).chain([63, 64, 70, 136, 200, 1 << 31, u32::MAX]).collect();
     for kind in [NodeKind::Character, NodeKind::Block] {
         for (major, minor) in numbers.iter().flat_map(|major| numbers.iter().map(move |minor| (*major, *minor))) {
             for accesses in 1..8 {

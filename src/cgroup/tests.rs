@@ -310,6 +310,31 @@ fn v1_hierarchies_hold_limits() {
     }
 }
 
+/// Every kind of cell of the program, and numbers that need all 32 bits.
+#[test]
+fn the_kernel_takes_the_programs_of_device_rules() {
+    use crate::linux::bpf;
+    use crate::linux::test_child::is_root;
+    use crate::linux::types::NodeKind::{Block, Character};
+    use crate::plan::devices_filter::{Rule, access, program};
+    if !is_root() {
+        return println!("skipped: loading programs needs root");
+    }
+    let rule = |kind, major, minor| Rule { allow: true, kind, major, minor, access: access::READ };
+    let sets = [
+        vec![],
+        vec![rule(None, None, None)],
+        vec![rule(None, None, Some(3)), rule(None, Some(u32::MAX), Some(u32::MAX))],
+        vec![rule(Some(Block), None, None), rule(Some(Character), None, Some(1 << 31))],
+        vec![rule(Some(Block), Some(8), Some(63)), rule(Some(Block), Some(8), Some(64)), rule(Some(Block), Some(1 << 31), None)],
+        (0..200).map(|minor| rule(Some(Character), Some(1), Some(minor))).collect(),
+    ];
+    for rules in sets {
+        let program = program(&rules, "").unwrap();
+        bpf::load_device_program("berth_test", &program).unwrap_or_else(|error| panic!("{rules:?}: {error}"));
+    }
+}
+
 #[test]
 fn devices_are_filtered_and_the_filter_replaced() {
     use crate::linux::bpf;
