@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     test!(missing_criu).differs(&[("runc", "says only that it is not there"), ("crun", "loads a library instead")]),
     test!(old_criu).differs(&[("runc", "speaks another version of the RPC"), ("crun", "loads a library instead")]),
     test!(criu_that_ends_at_once).differs(&[("runc", "prints an end of file"), ("crun", "loads a library instead")]),
+    test!(what_criu_says_beside_its_log).differs(&[("runc", "lets it speak to the caller"), ("crun", "loads a library instead")]),
     test!(no_image).needs(NEEDS).differs(PEERS),
     test!(damaged_image).needs(NEEDS).seconds(120).differs(PEERS),
     test!(hostile_descriptors).needs(NEEDS).seconds(120).differs(PEERS),
@@ -57,6 +58,28 @@ fn criu_that_ends_at_once() {
     assert!(error.contains("has ended without an answer"), "{error}");
     other.container().call(&["state"]).output().fails();
     eventually("its cgroup is gone", || look::cgroups_named(&other.id).is_empty());
+}
+
+/// What CRIU says on its standard error is quoted where it fails, and nobody's to read where it does not.
+fn what_criu_says_beside_its_log() {
+    let bundle = Bundle::sh(COUNT);
+    let container = bundle.run_detached();
+    let dump_with = |script: &str| {
+        let program = fake_criu(script);
+        Call::new(&["--criu", &program, "checkpoint", "--image-path", &image("one"), &container.id]).output()
+    };
+    let output = dump_with("echo no such library >&2; exit 127");
+    let error = output.fails();
+    assert!(error.contains("has ended without an answer") && error.contains("it said: no such library"), "{error}");
+    let version = r"dd bs=65536 count=1 <&$2 >/dev/null 2>&1; printf '\020\001\122\004\010\004\020\002' >&$2";
+    let output = dump_with(&format!("{version}; dd bs=65536 count=1 <&$2 >/dev/null 2>&1; echo no log >&2; exit 1"));
+    let error = output.fails();
+    assert!(error.contains("criu failed: type DUMP") && error.contains(": no log (log file: "), "{error}");
+    let done = r"dd bs=65536 count=1 <&$2 >/dev/null 2>&1; echo noise >&2; printf '\010\001\020\001' >&$2";
+    let output = dump_with(&format!("{version}; {done}"));
+    assert_eq!(output.stderr, "");
+    output.ok();
+    counts_on(&container);
 }
 
 fn no_image() {

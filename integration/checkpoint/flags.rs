@@ -42,18 +42,18 @@ pub const TESTS: &[Test] = &[
 
 /// A value of a message of protocol buffers.
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+pub enum Value {
     Number(u64),
     Bytes(Vec<u8>),
 }
 
 /// The values of the fields of a message, by their numbers.
-type Fields = BTreeMap<u64, Vec<Value>>;
+pub type Fields = BTreeMap<u64, Vec<Value>>;
 /// A flag with its value, if it has one, and the field that it becomes.
 type Flag = (Vec<String>, u64, Value);
 
 /// The fields of a message (protobuf.dev, "Encoding"); of those that come twice, all.
-fn fields(mut bytes: &[u8]) -> Fields {
+pub fn fields(mut bytes: &[u8]) -> Fields {
     let varint = |bytes: &mut &[u8]| {
         let (mut value, mut shift) = (0, 0);
         loop {

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     test!(restore_in_the_foreground).needs(NEEDS).seconds(120).differs(PEERS),
     test!(limits_and_cgroup).needs(&[Need::Criu, Need::Controller("pids")]).seconds(120),
     test!(hooks).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(steps_are_told_and_traced).needs(NEEDS).seconds(120).differs(&[("runc", "has no --trace"), ("crun", "has no --trace")]),
     test!(failing_hook_undoes_the_restore).needs(NEEDS).seconds(120).differs(PEERS),
     test!(existing_id_is_refused).needs(NEEDS).seconds(120).differs(PEERS),
     test!(only_what_runs_can_be_dumped),
@@ -153,6 +154,50 @@ fn hooks() {
     let words: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(words, ["prestart", "createRuntime", "poststop"], "{said}");
     assert!(said.contains(&format!("createRuntime \"status\":\"creating\" \"pid\":{pid}\n")), "{said}");
+}
+
+/// As those of `create`: each with what it took, in the log and in the trace, where CRIU's and the hooks' parts lie within.
+fn steps_are_told_and_traced() {
+    let (bundle, _) = with_hooks(false);
+    let container = bundle.run_detached();
+    counts_on(&container);
+    let (log, trace) = (folder().join("log"), folder().join("trace"));
+    let (log, trace, images) = (log.to_str().unwrap(), trace.to_str().unwrap(), image("one"));
+    with_criu(Call::new(&["--trace", trace, "checkpoint", "--image-path", &images, &container.id])).output().ok();
+    container.delete();
+    drop(container);
+    bundle.save();
+    let words = ["--debug", "--log", log, "--trace", trace, "restore", "--detach", "--bundle", bundle.path(), "--image-path"];
+    let pid_file = folder().join("pid");
+    let words = [&words[..], &[&images, "--pid-file", pid_file.to_str().unwrap(), &bundle.id]].concat();
+    let container = bundle.container();
+    bundle.output_of(with_criu(Call::new(&words))).ok();
+    counts_on(&container);
+    let steps =
+        ["save the journal", "make the cgroup", "make missing places", "open the namespaces", "start the process", "put it into"];
+    let steps = [&steps[..], &["let it become CRIU", "have CRIU restore", "write the pid file"]].concat();
+    let told = fs::read_to_string(log).unwrap();
+    for (number, step) in (1..).zip(&steps) {
+        let line = format!("runtime step {number} of {}: {step}", steps.len());
+        assert!(told.lines().any(|said| said.contains(&line) && said.contains(" µs")), "{line} in {told}");
+    }
+    let events: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(trace).unwrap()).unwrap();
+    let find = |name: &str| {
+        let found = events.iter().find(|event| event["ph"] == "X" && event["name"].as_str().unwrap().starts_with(name));
+        let found = found.unwrap_or_else(|| panic!("no \"{name}\" in {events:#?}"));
+        let begin = found["ts"].as_u64().unwrap();
+        (begin, begin + found["dur"].as_u64().unwrap())
+    };
+    let within = |inner: &str, outer: &str| {
+        let (inner, outer) = (find(inner), find(outer));
+        assert!(outer.0 <= inner.0 && inner.1 <= outer.1, "{inner:?} in {outer:?}");
+    };
+    for step in &steps {
+        within(step, "restore ");
+    }
+    let inner = ["criu until setup-namespaces", "prestart hook #0", "createRuntime hook #0", "criu until post-restore"];
+    inner.into_iter().for_each(|part| within(part, "have CRIU restore"));
+    ["find what of it", "start CRIU", "have CRIU dump"].into_iter().for_each(|part| within(part, "checkpoint "));
 }
 
 fn failing_hook_undoes_the_restore() {

@@ -166,9 +166,10 @@ fn bring_back(context: &Context, global: &Given) -> Result<u8> {
     let plan = bundle::plan(&bundle, &request, &host)?;
     context.warn(&plan.warnings);
     let path = environment("PATH");
-    restore::restore(&request, &wanted, &host, (&bundle, &plan), path.as_deref(), &|warning| {
-        context.log.say(Level::Warning, warning)
-    })
+    let debug = |text: &str| context.log.say(Level::Debug, text);
+    let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
+    let warn = |warning: &str| context.log.say(Level::Warning, warning);
+    restore::restore(&request, &wanted, &host, (&bundle, &plan), path.as_deref(), (&warn, debug))
 }
 
 fn seccomp_command(context: &Context) -> Result<u8> {

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, host, init_process, mounts};
-use crate::criu::message::Kind as Task;
-use crate::criu::{self, Criu, Places};
+use crate::criu::patience::Patience;
+use crate::criu::{self, Criu, Places, Task, message};
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::{DeviceNumber, Errno, Namespaces};
 use crate::linux::{clone, fd, proc};
@@ -19,6 +19,7 @@ use crate::plan::checkpoint::{self as plan, CgroupMode, CheckpointRequest, Commo
 use crate::plan::criu::{Found, Stream, Version, too_old, version_text};
 use crate::plan::{self as plans, CgroupManager, Host, Id, Request};
 use crate::spec::load;
+use crate::trace;
 
 /// In the image, what the standard streams of the first process led to: runc's file and form.
 pub(super) const DESCRIPTORS: &str = "descriptors.json";
@@ -66,9 +67,11 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
     let status = request.status_fd.map(open_status).transpose()?;
     request.status_fd = status.as_ref().map(AsRawFd::as_raw_fd);
     let inherited: Vec<BorrowedFd<'_>> = status.iter().map(AsFd::as_fd).collect();
+    let started = trace::span(|| "start CRIU, and ask for its version".into());
     let mut criu = Criu::start(&program, &places, false, &inherited)?;
     criu.proceed()?;
     refuse_old(criu.version()?, &request.common, false)?;
+    drop(started);
     request.common.network_lock = network_lock(&request.common, path);
     if !request.pre_dump {
         let list: Vec<&str> = found.streams.iter().map(|stream| stream.leads_to.as_str()).collect();
@@ -76,10 +79,16 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
         fd::write_file_atomic(&images, DESCRIPTORS, &json, 0o600).told(|| format!("cannot write {DESCRIPTORS} to the image"))?;
     }
     let options = plans::criu::dump(&request, &found);
-    let task = if request.pre_dump { Task::PreDump } else { Task::Dump };
-    let log =
-        (work.as_ref().unwrap_or(&images), request.common.work_path.as_ref().unwrap_or(&request.common.image_path).as_str());
-    criu.run(task, &options, Vec::new(), log, &mut |_| Ok(())).map(drop)
+    let log = request.common.work_path.as_ref().unwrap_or(&request.common.image_path).as_str();
+    let task = Task {
+        kind: if request.pre_dump { message::Kind::PreDump } else { message::Kind::Dump },
+        options: &options,
+        inherit: Vec::new(),
+        work: (work.as_ref().unwrap_or(&images), log),
+        patience: Patience::endless(),
+    };
+    let _span = trace::span(|| "have CRIU dump".into());
+    criu.run(task, &mut |_| Ok(())).map(drop)
 }
 
 /// The caller's descriptor, opened anew: CRIU is given that one, under its own number.
@@ -160,6 +169,7 @@ pub(super) fn refuse_bad_parent(request: &Common) -> Result<()> {
 
 /// Finds what CRIU has to be told of the container.
 fn look(entry: &Entry, state: &State, host: &Host, (root, shell_job): (&str, bool)) -> Result<Found> {
+    let _span = trace::span(|| "find what of it lies outside".into());
     let told = || format!("cannot look at the mounts of {}", state.id);
     let outside = saved_outside(entry, state, host, root)?;
     let pid = state.init_process_pid;

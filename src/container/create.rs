@@ -120,10 +120,10 @@ pub fn make_with(
 
 /// While it lives, what the runtime makes has the modes that it gives, whatever the caller's umask: an ordinary user could not enter a
 /// state directory of mode 0. Hooks get it too.
-struct UsualUmask(u32);
+pub(super) struct UsualUmask(u32);
 
 impl UsualUmask {
-    fn begin() -> UsualUmask {
+    pub(super) fn begin() -> UsualUmask {
         UsualUmask(cred::umask(0o022))
     }
 }

@@ -23,6 +23,7 @@ pub mod plug;
 pub mod ps;
 pub mod record;
 pub mod restore;
+mod restore_given;
 pub mod runc_fields;
 pub mod start;
 pub mod state;

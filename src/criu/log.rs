@@ -15,8 +15,15 @@ const TAIL: u64 = 256 << 10;
 /// How many lines are told, and how long one may be.
 const LINES: usize = 5;
 const LINE_MAX: usize = 240;
-/// An error that CRIU goes on after, where root may not raise limits.
-const HARMLESS: &str = "rlimit: Can't setup RLIMIT_NOFILE for self";
+/// Errors that CRIU goes on after, or that follow from its own end: where root may not raise limits, where it looks which iptables there are,
+/// and when its helper for cgroups loses it.
+const HARMLESS: [&str; 5] = [
+    "rlimit: Can't setup RLIMIT_NOFILE for self",
+    "execvp(\"iptables",
+    "execvp(\"ip6tables",
+    " -V failed",
+    "cg: cgroupd: recv req error",
+];
 
 /// The error of a dump or restore that failed; engines show the first line and look for the name of the log.
 pub(super) fn explain(
@@ -24,6 +31,7 @@ pub(super) fn explain(
     kind: message::Kind,
     options: &Options,
     (work, path): (&OwnedFd, &str),
+    said: &str,
 ) -> Error {
     let task = match kind {
         message::Kind::Restore => "RESTORE",
@@ -39,6 +47,10 @@ pub(super) fn explain(
     if lines.is_empty() {
         // CRIU's own choice is the first error, which often is none.
         lines.extend(response.map(|response| response.message.trim().replace('\n', "; ")).filter(|said| !said.is_empty()));
+    }
+    if lines.is_empty() && !said.is_empty() {
+        // Before it has a log it speaks to its standard error.
+        lines.push(said.to_string());
     }
     if !lines.is_empty() {
         text.push_str(&format!(": {}", lines.join("; ")));
@@ -62,18 +74,33 @@ fn read_tail(work: &OwnedFd, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The last error lines, without their times. Once is enough for a line.
+/// The last error lines, without their times. Once is enough for a line; one that says nothing of the failure is left out where there are
+/// others.
 fn errors(log: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for line in log.lines() {
         let Some(at) = line.find("Error (") else { continue };
-        let short: String = line[at..].trim().chars().filter(|c| !c.is_control()).take(LINE_MAX).collect();
-        if !found.contains(&short) && !short.contains(HARMLESS) {
+        let short = short(&line[at..]);
+        if !found.contains(&short) {
             found.push(short);
         }
     }
+    let tells = |line: &String| !HARMLESS.iter().any(|part| line.contains(part));
+    if found.iter().any(tells) {
+        found.retain(tells);
+    }
     let first = found.len().saturating_sub(LINES);
     found.split_off(first)
+}
+
+fn short(line: &str) -> String {
+    line.trim().chars().filter(|c| !c.is_control()).take(LINE_MAX).collect()
+}
+
+/// The last lines of what a program has said.
+pub(super) fn shortened(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(short).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("; ")
 }
 
 /// What to do about the failures that users meet most.
@@ -90,6 +117,21 @@ fn advice(lines: &[String]) -> Option<&'static str> {
             "img: Permission denied",
             "in a user namespace CRIU reads the image as the container's root: let that user search the directories of the image and its parent",
         ),
+        ("has bad size", "a file that was open, as one that was a standard stream, has to be as long as it was at the dump"),
+        ("Can't get rlimit", "to read the limits of a process of another user CRIU needs CAP_SYS_RESOURCE"),
+        (
+            "Tracking memory is not available",
+            "this kernel does not tell which memory has changed (CONFIG_MEM_SOFT_DIRTY): --pre-dump and --parent-path need that",
+        ),
+        (
+            "page-pipe: splice",
+            "to serve lazy pages CRIU needs pipes of 4 MiB: CAP_SYS_RESOURCE, or `sysctl fs.pipe-max-size=4194304` where root has none",
+        ),
+        (
+            "lazy-pages.socket failed",
+            "`criu lazy-pages` is to be started before the restore, with --work-path as its --work-dir and --image-path as its --images-dir",
+        ),
+        ("uffd: Failed sending restore finished", "`criu lazy-pages` has ended before the restore did: its own log says why"),
         ("No mapping for", "the bundle's config.json has to have every mount of the host that the container had"),
         ("path=/dev/pts/", "--shell-job keeps the terminal that the container shares with its caller"),
         ("dangling", "--shell-job keeps the terminal that the container shares with its caller"),
@@ -109,6 +151,11 @@ mod tests {
         let many: String = (0..20).map(|n| format!("(00.{n}) Error (b.c:{n}): {}\n", "x".repeat(1000))).collect();
         let told = errors(&many);
         assert_eq!(told.len(), LINES);
+        let noise =
+            "Error (u.c:1): execvp(\"iptables-restore\", ...) failed: No such\nError (u.c:2): iptables-restore -V failed\n";
+        assert_eq!(errors(&format!("{noise}Error (a.c:1): no\n{noise}")), ["Error (a.c:1): no"]);
+        assert_eq!(errors(noise).len(), 2, "better than nothing");
+        assert_eq!(shortened("\n one\u{7}\n\ntwo\n"), "one; two");
         assert!(told[LINES - 1].starts_with("Error (b.c:19)") && told.iter().all(|line| line.len() <= LINE_MAX));
     }
 
@@ -120,7 +167,7 @@ mod tests {
             .unwrap();
         let options = Options { log_file: "dump.log".into(), ..Options::default() };
         let work = fd::open_dir(&dir).unwrap();
-        let text = explain(Some(&Response::default()), message::Kind::Dump, &options, (&work, "/w")).to_string();
+        let text = explain(Some(&Response::default()), message::Kind::Dump, &options, (&work, "/w"), "").to_string();
         assert_eq!(
             text,
             "criu failed: type DUMP errno 0: Error (criu/sk-inet.c:188): inet: Connected TCP socket, consider using \

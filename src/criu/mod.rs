@@ -6,14 +6,16 @@
 //! works it tells of events, each of which waits for our answer. When we die it takes the task back by itself, so it is not killed with us:
 //! killed in the middle, it would leave the container's processes half-way.
 //!
-//! | file        | what it is                                         |
-//! |-------------|----------------------------------------------------|
-//! | [`wire`]    | the encoding of messages                           |
-//! | [`message`] | the messages                                       |
-//! | `log`       | what CRIU's log says of a failure                  |
+//! | file         | what it is                                         |
+//! |--------------|----------------------------------------------------|
+//! | [`wire`]     | the encoding of messages                           |
+//! | [`message`]  | the messages                                       |
+//! | `log`        | what CRIU's log says of a failure                  |
+//! | [`patience`] | how long is waited for it, and what ends that      |
 
 mod log;
 pub mod message;
+pub mod patience;
 pub mod wire;
 
 use std::ffi::CString;
@@ -27,7 +29,9 @@ use crate::linux::types::{Errno, Namespaces, Propagation};
 use crate::linux::{fd, pid, probe, signal, socket};
 use crate::plan::criu::{Options, Version, version_text};
 use crate::process::auxiliary::own_environment;
+use crate::trace::{self, Span};
 use message::{Descriptors, Response};
+use patience::{Ended, Patience};
 
 /// The largest message that is read: CRIU's own limit is far below.
 const MESSAGE_MAX: usize = 64 << 10;
@@ -71,6 +75,22 @@ pub struct Criu {
     /// Its descriptors of [`Places`].
     images: RawFd,
     work: Option<RawFd>,
+    /// A file in memory, where its standard error goes: what it says there beside its log is worth a look only where it fails.
+    said: OwnedFd,
+}
+
+/// What CRIU is to do.
+pub struct Task<'a> {
+    /// Dump or restore.
+    pub kind: message::Kind,
+    /// How.
+    pub options: &'a Options,
+    /// What the restored process gets in place of something outside: its name in the image, and our descriptor.
+    pub inherit: Vec<(String, RawFd)>,
+    /// The directory of the log, and its path.
+    pub work: (&'a OwnedFd, &'a str),
+    /// How long it is waited for.
+    pub patience: Patience<'a>,
 }
 
 /// Something that CRIU tells of in the middle of its task.
@@ -108,12 +128,13 @@ impl Criu {
     pub fn start(program: &str, places: &Places<'_>, streams: bool, inherit: &[BorrowedFd<'_>]) -> Result<Criu> {
         let told = || format!("cannot start \"{program}\"");
         let (ours, theirs) = socket::pair(socket::Kind::SeqPacket).told(told)?;
+        let said = fd::memfd(c"criu's standard error", false).told(told)?;
         let namespaces = if places.stage.is_some() { Namespaces::MOUNT } else { Namespaces::empty() };
         match clone3(&CloneArgs { namespaces, clear_handlers: true, ..CloneArgs::default() }).told(told)? {
             Cloned::Child => {
                 // Else it would never see that the runtime is gone, and would hold what that held for ever: the container's lock.
                 drop(ours);
-                let error = become_criu(program, places, streams, inherit, &theirs);
+                let error = become_criu(program, places, streams, (&said, inherit), &theirs);
                 let mut words = vec![NOT_STARTED];
                 words.extend((error.errno as i32).to_le_bytes());
                 words.extend(error.call.as_bytes());
@@ -123,8 +144,8 @@ impl Criu {
             }
             Cloned::Parent { pid, pidfd } => {
                 drop(theirs);
-                let mut criu =
-                    Criu { pid, pidfd, socket: ours, program: program.to_string(), gate: None, images: -1, work: None };
+                let program = program.to_string();
+                let mut criu = Criu { pid, pidfd, socket: ours, program, gate: None, images: -1, work: None, said };
                 match criu.meet() {
                     Ok(()) => Ok(criu),
                     Err(error) => {
@@ -181,46 +202,68 @@ impl Criu {
         response.version.filter(|_| response.success).ok_or_else(unknown)
     }
 
-    /// Dumps or restores. `heard` is called for each event; an error of it makes CRIU take all back. `work` is the directory of the log.
-    pub fn run(
-        self,
-        kind: message::Kind,
-        options: &Options,
-        inherit: Vec<(String, RawFd)>,
-        work: (&OwnedFd, &str),
-        heard: &mut dyn FnMut(Event) -> Result<()>,
-    ) -> Result<Response> {
+    /// Dumps or restores. `heard` is called for each event; an error of it makes CRIU take all back.
+    pub fn run(self, task: Task<'_>, heard: &mut dyn FnMut(Event) -> Result<()>) -> Result<Response> {
+        let Task { kind, options, inherit, work, mut patience } = task;
         let descriptors = Descriptors { images: self.images, work: self.work, inherit };
         self.send(message::task(kind, options, &descriptors).bytes())?;
-        let mut refused = None;
+        let (mut refused, mut broken, mut since) = (None, None, trace::stamp());
         let outcome = loop {
+            match patience.wait(&self.socket) {
+                Ok(ended) => broken = ended,
+                Err(error) => break Err(error),
+            }
+            if broken.is_some() {
+                // It may have ended by itself.
+                let _ = pid::send_signal(&self.pidfd, libc::SIGKILL);
+                break Err(self.gone());
+            }
             let (response, fds) = match self.receive() {
                 Ok(received) => received,
                 Err(error) => break Err(error),
             };
-            let Some((name, pid)) = response.event.clone().filter(|_| response.kind == message::Kind::Notify as u64) else {
-                break Ok(response);
-            };
+            let event = response.event.clone().filter(|_| response.kind == message::Kind::Notify as u64);
+            trace_until(event.as_ref().map_or("its answer", |(name, _)| name), since);
+            let Some((name, pid)) = event else { break Ok(response) };
+            patience.first_process(pid);
+            if name == "post-restore" {
+                patience.restored();
+            }
             let answer = heard(Event { name, pid, fds });
+            since = trace::stamp();
             let sent = self.send(message::answer(answer.is_ok()).bytes());
             refused = refused.or(answer.err());
             if let Err(error) = sent {
                 break Err(error);
             }
         };
+        let said = self.said();
         let Criu { pidfd, socket, program, .. } = self;
         drop(socket);
         let exit = pid::wait(&pidfd).told(|| "cannot wait for CRIU".into())?;
         if let Some(error) = refused {
             return Err(error);
         }
-        let response = outcome.map_err(|error| error.doing(format!("\"{program}\" broke off ({exit})")));
-        match response {
-            Ok(response) if response.success => Ok(response),
-            Ok(response) => Err(log::explain(Some(&response), kind, options, work)),
-            Err(error) if error.kind == Kind::Peer => Err(log::explain(None, kind, options, work).hint(error.what)),
-            Err(error) => Err(error),
+        let failed = |response: Option<&Response>| log::explain(response, kind, options, work, &said);
+        match (broken, outcome.map_err(|error| error.doing(format!("\"{program}\" broke off ({exit})")))) {
+            (Some(Ended::Interrupted), _) => Err(Error::new(Kind::Peer, "interrupted by a signal before CRIU was done")),
+            (Some(Ended::Stuck), _) => {
+                let error = failed(None);
+                let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!("{hint}; "));
+                Err(error.hint(format!("{hint}{}", patience::STUCK)))
+            }
+            (None, Ok(response)) if response.success => Ok(response),
+            (None, Ok(response)) => Err(failed(Some(&response))),
+            (None, Err(error)) if error.kind == Kind::Peer => Err(failed(None).hint(error.what)),
+            (None, Err(error)) => Err(error),
         }
+    }
+
+    /// What it has said on its standard error, shortened; not to be relied on.
+    fn said(&self) -> String {
+        let start = nix::unistd::lseek(&self.said, 0, nix::unistd::Whence::SeekSet);
+        let bytes = start.ok().and_then(|_| fd::read_bounded(&self.said, MESSAGE_MAX).ok()).unwrap_or_default();
+        log::shortened(&String::from_utf8_lossy(&bytes))
     }
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
@@ -232,7 +275,11 @@ impl Criu {
     }
 
     fn gone(&self) -> Error {
-        Error::new(Kind::Peer, format!("\"{}\" has ended without an answer", self.program))
+        let error = Error::new(Kind::Peer, format!("\"{}\" has ended without an answer", self.program));
+        match self.said() {
+            said if said.is_empty() => error,
+            said => error.hint(format!("it said: {said}")),
+        }
     }
 
     fn receive(&self) -> Result<(Response, Vec<OwnedFd>)> {
@@ -266,11 +313,24 @@ impl Criu {
     }
 }
 
+/// For the trace: what CRIU has done since `begin`, when it was last answered.
+fn trace_until(what: &str, begin: u64) {
+    if begin > 0 {
+        trace::add(0, Span { name: format!("criu until {what}"), begin, end: trace::now(), ..Span::default() });
+    }
+}
+
 /// In the new process: returns only when it cannot execute the program.
 ///
 /// CRIU takes the numbers of its directories for those of whoever made the socket, and opens them through its /proc. So the socket is made
 /// here: then they are its own, in its own mount namespace.
-fn become_criu(program: &str, places: &Places<'_>, streams: bool, inherit: &[BorrowedFd<'_>], parent: &OwnedFd) -> CallError {
+fn become_criu(
+    program: &str,
+    places: &Places<'_>,
+    streams: bool,
+    (said, inherit): (&OwnedFd, &[BorrowedFd<'_>]),
+    parent: &OwnedFd,
+) -> CallError {
     let done = || {
         signal::reset()?;
         if let Some(stage) = places.stage {
@@ -281,6 +341,7 @@ fn become_criu(program: &str, places: &Places<'_>, streams: bool, inherit: &[Bor
             fd::dup_onto(&null, 0)?;
             fd::dup_onto(&null, 1)?;
         }
+        fd::dup_onto(said, 2)?;
         let (theirs, ours) = socket::pair(socket::Kind::SeqPacket)?;
         let images = match places.shown {
             Some(mount) => fd::open(format!("/proc/self/fd/{}", mount.as_raw_fd()), fd::OFlag::O_DIRECTORY)?,

@@ -89,6 +89,8 @@ pub struct PidStat {
     pub ppid: i32,
     /// When it started, in clock ticks after boot: with the number (and the boot) it identifies a process.
     pub start_time: u64,
+    /// It is on its way out: killed or at its end, whatever it may still wait for.
+    pub exiting: bool,
 }
 
 impl PidStat {
@@ -113,6 +115,9 @@ pub fn pid_stat(pid: i32) -> Result<Option<PidStat>> {
     }
 }
 
+/// A bit of field 9 (include/linux/sched.h).
+const PF_EXITING: u32 = 4;
+
 /// Field 2 is the program's name in parentheses, and may hold anything but NUL: the fields go on after the last `)`.
 fn parse_stat(bytes: &[u8]) -> Option<PidStat> {
     let end = bytes.iter().rposition(|byte| *byte == b')')?;
@@ -120,8 +125,9 @@ fn parse_stat(bytes: &[u8]) -> Option<PidStat> {
     let mut fields = rest.split_ascii_whitespace(); // From field 3 on.
     let state = fields.next().filter(|state| state.len() == 1)?.chars().next()?;
     let ppid = fields.next()?.parse().ok()?;
-    let start_time = fields.nth(22 - 5)?.parse().ok()?;
-    Some(PidStat { state, ppid, start_time })
+    let flags: u32 = fields.nth(9 - 5)?.parse().ok()?;
+    let start_time = fields.nth(22 - 10)?.parse().ok()?;
+    Some(PidStat { state, ppid, start_time, exiting: flags & PF_EXITING != 0 })
 }
 
 /// One line of /proc/PID/cgroup, cgroups(7).
@@ -362,12 +368,20 @@ mod tests {
             let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else { exit_now(0) };
             pid::wait_exited(&pidfd, None).unwrap();
             let child = pid_stat(pid).unwrap().unwrap();
-            assert!(child.ended() && child.start_time >= own.start_time && child.ppid == pid::getpid());
+            assert!(
+                child.ended()
+                    && child.exiting
+                    && !own.exiting
+                    && child.start_time >= own.start_time
+                    && child.ppid == pid::getpid()
+            );
             pid::wait(&pidfd).unwrap();
             assert_eq!(pid_stat(pid).unwrap(), None);
         });
         let line = b"77 (a) b) S 1 (x)) R 12 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 9 10 11\n";
-        assert_eq!(parse_stat(line), Some(PidStat { state: 'R', ppid: 12, start_time: 987_654 }));
+        assert_eq!(parse_stat(line), Some(PidStat { state: 'R', ppid: 12, start_time: 987_654, exiting: false }));
+        let line = b"77 (a) S 12 77 77 0 -1 4194564 1 2 3 4 5 6 7 8 20 0 1 0 987654 9 10 11\n";
+        assert!(parse_stat(line).unwrap().exiting);
         for bad in [
             &b""[..],
             b"1 (x",

@@ -29,6 +29,7 @@ mod property;
 pub mod request;
 pub mod resctrl;
 pub mod resources;
+pub mod restore;
 pub mod rootfs;
 pub mod seccomp;
 pub mod seccomp_explain;
