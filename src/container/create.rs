@@ -27,6 +27,7 @@ use crate::process::gate;
 use crate::process::init::InitContext;
 use crate::process::spawn::Spawned;
 use crate::rdt;
+use crate::rootfs::pin;
 use crate::rootfs::tree::{HostTree, HostTrees};
 use crate::trace::{self, Times};
 
@@ -245,6 +246,10 @@ impl<'a> Making<'a> {
                 Ok(())
             }
             ParentOp::MakeNotifySocket => self.make_notify_socket(),
+            ParentOp::OpenPinnedNamespace => {
+                self.context.pinned = pin::open();
+                Ok(())
+            }
             ParentOp::Clone => self.clone_process(),
             ParentOp::OomScoreAdj(adjust) => self.spawned()?.oom_score_adj(*adjust),
             ParentOp::WriteIdMaps => {

@@ -5,6 +5,7 @@ use crate::cgroup::{systemd, v1_hierarchies};
 use crate::linux::probe;
 use crate::linux::types::CgroupMode;
 use crate::plan::resources::UserManager;
+use crate::plan::route::{MANY_MOUNTS, OPEN_TREE_NAMESPACE};
 use crate::plan::{CgroupManager, Host, Request};
 use crate::spec::types::{Process, Spec};
 
@@ -57,12 +58,16 @@ fn probe_asked(asked: Asked) -> Host {
     // Only an ordinary user needs another's help to map ids.
     let helper = |name: &str| if euid == 0 { None } else { probe::program(name) };
     let initial_user_namespace = probe::in_initial_user_namespace();
+    let (kernel, privileged) = (probe::kernel(), euid == 0 && initial_user_namespace);
+    let opens_namespaces = privileged && kernel >= OPEN_TREE_NAMESPACE;
     Host {
-        kernel: probe::kernel(),
+        kernel,
         euid,
         egid: probe::egid(),
         initial_user_namespace,
         owns_mount_namespace: initial_user_namespace || probe::owns_mount_namespace(),
+        mounts: if privileged && !opens_namespaces { probe::mounts(MANY_MOUNTS) } else { 0 },
+        root_in_memory: opens_namespaces && probe::root_in_memory(),
         capabilities: probe::capabilities(),
         last_capability: probe::last_capability(),
         cgroup,
@@ -91,6 +96,8 @@ pub fn probe_for_exec(process: &Process) -> Host {
         egid: probe::egid(),
         initial_user_namespace,
         owns_mount_namespace: true,
+        mounts: 0,
+        root_in_memory: false,
         capabilities: probe::capabilities(),
         last_capability: probe::last_capability(),
         cgroup: CgroupMode::Absent,

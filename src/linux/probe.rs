@@ -52,6 +52,16 @@ pub fn owns_mount_namespace() -> bool {
     }
 }
 
+/// How many mounts this process sees, counted up to `most`; 0 where the kernel cannot tell without listing them all (before Linux 6.8).
+pub fn mounts(most: usize) -> usize {
+    super::mount::count(most).unwrap_or(0)
+}
+
+/// Whether the root directory is of a filesystem in memory: it may be what the kernel began with, which lies below all other mounts.
+pub fn root_in_memory() -> bool {
+    fd::statfs_path(c"/").is_ok_and(|fs| [fd::magic::TMPFS, fd::magic::RAMFS].contains(&fs.magic))
+}
+
 /// Whether this kernel has this kind of namespace (time since Linux 5.6; others may be left out of a build).
 pub fn has_namespace(kind: Namespaces) -> bool {
     fd::stat_path(format!("/proc/self/ns/{}", clone::namespace_file(kind))).is_ok()

@@ -6,8 +6,9 @@
 //! it is restored: trees of the host that are mounted in it, namespaces that others own, descriptors that lead out. The names are made
 //! here from the container's own plan, the same way both times, so an image does not choose what of a host it is given.
 
+use super::mounts::{self, is_below};
 use super::step::{Mount, Source, Tree};
-use super::{Join, Op, ParentOp, Plan, Shape, mounts};
+use super::{Join, Op, ParentOp, Plan, Shape};
 use crate::linux::types::Namespaces;
 use crate::spec::Problem;
 
@@ -254,11 +255,6 @@ fn opened(plan: &Plan, wanted: usize) -> Result<String, &'static str> {
         Some((_, Some(_))) => Err("CRIU cannot make an id-mapped mount again: a container with one cannot be checkpointed"),
         None => Err("its tree is not in the plan"),
     }
-}
-
-/// Whether a cleaned path is `above` or below it.
-fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A mount of the container as the kernel shows it.

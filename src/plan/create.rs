@@ -4,9 +4,10 @@
 //! What may overlap does: the runtime goes on while the container's process works, up to the next step of either that waits.
 
 use super::namespaces::{self, NamespacePlan};
-use super::step::{Mount, SeccompLoad, Source, Step, Tree};
+use super::step::{Mount, Route, SeccompLoad, Source, Step, Tree};
 use super::{
-    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resctrl, resources, rootfs, seccomp_profile,
+    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resctrl, resources, rootfs, route,
+    seccomp_profile,
 };
 use crate::error::Code;
 use crate::linux::types::{CapSet, KernelVersion, Namespaces};
@@ -51,6 +52,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     child.extend(rootfs.hide);
     child.extend(person);
     child.extend(to_the_program(request, &hooks, &exec, seccomp));
+    let mut namespaces = namespaces;
+    let route = route::take(host, &mut namespaces, &mut child);
 
     let listener = child.iter().find_map(|step| match &step.op {
         Op::Seccomp(load) => load.listener.clone(),
@@ -63,6 +66,9 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     }
     parent.extend(before_clone(request, &namespaces, trees, spec));
     parent.extend(listener.map(|(path, _)| step(ParentOp::ConnectListener(path), "linux.seccomp.listenerPath")));
+    if route == Some(Route::Pinned) {
+        parent.push(step(ParentOp::OpenPinnedNamespace, ""));
+    }
     parent.push(step(ParentOp::Clone, ""));
     if cgroup.unit.is_some() {
         // systemd makes no scope without a process.

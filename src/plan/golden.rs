@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Golden plans: what `berth plan` prints for each fixture of `spec/fixtures`, held in `plan/golden/`. After a wanted change:
+//! Golden plans: what `berth plan` prints for each fixture of `spec/fixtures`, held in `plan/golden/`, and for some of them on hosts with
+//! another way into the mount namespace (`route`). After a wanted change:
 //! `BLESS=1 cargo test golden`, and read the diff.
 
 use std::fs;
@@ -11,9 +12,18 @@ use crate::spec::load::parse_config;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/plan/golden");
 
+/// The fixtures that are planned for other routes too, and on which hosts.
+fn routes() -> Vec<(&'static str, &'static str, Host)> {
+    let new = Host { kernel: super::route::OPEN_TREE_NAMESPACE, ..Host::example() };
+    let full = Host { mounts: super::route::MANY_MOUNTS, ..Host::example() };
+    vec![("containerd-cri", ".open-tree", new.clone()), ("containerd-cri", ".pinned", full), ("podman", ".open-tree", new)]
+}
+
 /// Every fixture with the host and the user it is planned for.
 fn each(mut with: impl FnMut(&str, &Plan)) {
-    for (name, text) in fixtures::ALL {
+    let usual = fixtures::ALL.iter().map(|(name, _)| (*name, "", Host::example()));
+    for (name, suffix, host) in usual.chain(routes()) {
+        let text = fixtures::ALL.iter().find(|(known, _)| *known == name).unwrap().1;
         let mut spec = parse_config(text.as_bytes()).unwrap();
         // What no cgroup v2 host can do is refused; that has its own test.
         if let Some(cpu) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.cpu.as_mut()) {
@@ -22,8 +32,8 @@ fn each(mut with: impl FnMut(&str, &Plan)) {
         if let Some(memory) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.memory.as_mut()) {
             (memory.swappiness, memory.disable_oom_killer) = (None, None);
         }
-        let mut host = Host { apparmor: true, selinux: true, ..Host::example() };
-        match *name {
+        let mut host = Host { apparmor: true, selinux: true, ..host };
+        match name {
             // Podman is root over a user namespace of its own by then; runc's example is for an ordinary user.
             "podman-rootless" => host.initial_user_namespace = false,
             "runc-spec-rootless" => host = Host { euid: 1000, egid: 1000, capabilities: Default::default(), ..host },
@@ -35,7 +45,7 @@ fn each(mut with: impl FnMut(&str, &Plan)) {
         let systemd = spec.linux.as_ref().is_some_and(|linux| linux.cgroups_path.matches(':').count() == 2);
         request.cgroup_manager = if systemd { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
         let plan = create(&spec, &request, &host).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
-        with(name, &plan);
+        with(&format!("{name}{suffix}"), &plan);
     }
 }
 
@@ -72,6 +82,9 @@ fn what_must_come_first_comes_first() {
             }
         };
         let pivot = child(&|op| matches!(op, Op::Pivot | Op::MoveRoot));
+        let enter = child(&|op| matches!(op, Op::EnterRoot { .. }));
+        assert!(pivot.is_some() != enter.is_some(), "{name}: one change of root");
+        before(enter, child(&|op| matches!(op, Op::Mount(_))), "what is mounted is mounted in the new root");
         let identity = child(&|op| matches!(op, Op::Identity(_)));
         assert!(identity.is_none() || child(&|op| matches!(op, Op::CloseDescriptors { .. })).is_some(), "{name}");
         before(last(&|op| matches!(op, Op::Mount(_))), pivot, "every mount comes before the change of root");

@@ -19,6 +19,10 @@ pub struct Host {
     pub initial_user_namespace: bool,
     /// Whether the runtime's mount namespace belongs to its user namespace, so that it may copy mounts for a container.
     pub owns_mount_namespace: bool,
+    /// How many mounts the runtime sees, counted up to [`MANY_MOUNTS`] where that says something; else 0.
+    pub mounts: usize,
+    /// The root directory is of a filesystem in memory, which may be the first one, below all mounts.
+    pub root_in_memory: bool,
     /// Effective capabilities of the runtime.
     pub capabilities: CapSet,
     /// Number of the last capability this kernel knows.
@@ -59,6 +63,8 @@ impl Host {
             egid: 0,
             initial_user_namespace: true,
             owns_mount_namespace: true,
+            mounts: 0,
+            root_in_memory: false,
             capabilities: CapSet((1 << 41) - 1),
             last_capability: 40,
             cgroup: CgroupMode::Unified,

@@ -31,6 +31,7 @@ pub mod resctrl;
 pub mod resources;
 pub mod restore;
 pub mod rootfs;
+pub mod route;
 pub mod seccomp;
 pub mod seccomp_explain;
 pub mod seccomp_profile;

@@ -168,6 +168,11 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// Whether a cleaned path is `above` or below it.
+pub fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A path of the host: one without a leading slash counts from the bundle.
 pub fn from_bundle(path: &str, bundle: &str) -> String {
     if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }

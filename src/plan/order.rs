@@ -22,7 +22,7 @@ fn rank(op: &Op) -> u32 {
         // Before anything of the container could be mounted on /proc.
         Op::OpenProc => 8,
         Op::Propagation(_) => 9,
-        Op::AttachRoot { .. } => 10,
+        Op::AttachRoot { .. } | Op::EnterRoot { .. } => 10,
         Op::Mount(_) | Op::Unmount(_) => 11,
         Op::Node(_) | Op::Link { .. } => 12,
         Op::Directory(_) => 13,

@@ -137,6 +137,8 @@ fn host(which: usize) -> Host {
         1 => Host { cgroup: CgroupMode::Hybrid, apparmor: true, selinux: true, ..root },
         2 => Host { cgroup: CgroupMode::Absent, owns_mount_namespace: false, initial_user_namespace: false, ..root },
         3 => Host { euid: 1000, egid: 1000, capabilities: Default::default(), ..root },
+        4 => Host { kernel: super::route::OPEN_TREE_NAMESPACE, ..root },
+        5 => Host { mounts: super::route::MANY_MOUNTS, ..root },
         _ => {
             Host { euid: 1000, egid: 1000, capabilities: Default::default(), newuidmap: None, cgroup: CgroupMode::Legacy, ..root }
         }

@@ -29,6 +29,15 @@ impl Display for Op {
                 write!(f, "mount the root filesystem over {path}, {propagation}{parent}")?;
                 if let Tree::FromRuntime(slot) = source { write!(f, ", from tree {slot}") } else { Ok(()) }
             }
+            Op::EnterRoot { path, route, root, trees } => {
+                write!(f, "copy the trees to be mounted")?;
+                trees.map_or(Ok(()), |kind| write!(f, ", r{}", kind.name()))?;
+                let how = match route {
+                    Route::OpenTree => "one that is made around it",
+                    Route::Pinned => "a copy of the small one that is kept",
+                };
+                write!(f, "; enter {path}, r{}, as the root of a mount namespace: {how}", root.name())
+            }
             Op::Mount(mount) => mount.fmt(f),
             Op::Node(node) => node.fmt(f),
             Op::Directory(path) => write!(f, "directory {path}"),
@@ -104,6 +113,7 @@ impl Display for ParentOp {
             ParentOp::ConnectListener(socket) => write!(f, "connect to the seccomp listener's socket {socket}"),
             ParentOp::MakeStartGate => write!(f, "make the start gate"),
             ParentOp::MakeNotifySocket => write!(f, "make the notify socket"),
+            ParentOp::OpenPinnedNamespace => write!(f, "open the small mount namespace that is kept, or make it"),
             ParentOp::Clone => write!(f, "clone the container's process"),
             ParentOp::OomScoreAdj(adjust) => write!(f, "set its oom_score_adj to {adjust}"),
             ParentOp::WriteIdMaps => write!(f, "write its id mappings"),

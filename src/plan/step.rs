@@ -58,6 +58,19 @@ pub enum Op {
         /// The mount that the path lies in is shared with the host's and must stop being so, or the host would see the copy.
         private_parent: bool,
     },
+    /// Take copies of the host's trees that the steps after this one mount, then enter a mount namespace that holds the root filesystem
+    /// and nothing of the host, with the root filesystem as its root. It stands for [`Op::Propagation`], [`Op::AttachRoot`] and
+    /// [`Op::Pivot`] where nobody needs the host's files in the container's mount namespace ([`super::route`]).
+    EnterRoot {
+        /// Path of the root filesystem on the host.
+        path: String,
+        /// Where that mount namespace comes from.
+        route: Route,
+        /// How the root filesystem's mounts propagate until [`Op::RootPropagation`].
+        root: Propagation,
+        /// How the copies propagate before each mount's own changes; none: as the host's.
+        trees: Option<Propagation>,
+    },
     /// Mount inside the root filesystem.
     Mount(Mount),
     /// Make a device node or FIFO inside the root filesystem.
@@ -216,6 +229,8 @@ pub enum ParentOp {
     MakeStartGate,
     /// Make the directory of the notify socket's proxy.
     MakeNotifySocket,
+    /// Open the small mount namespace that is kept for containers, made where it is missing ([`Route::Pinned`]).
+    OpenPinnedNamespace,
     /// Make the container's process; clone3(2).
     Clone,
     /// Adjust how ready the kernel is to kill it; proc(5).
@@ -269,6 +284,15 @@ pub enum Tree {
     Path(String),
     /// A detached tree that the runtime opened before the clone, in this slot ([`ParentOp::OpenTree`]).
     FromRuntime(usize),
+}
+
+/// Where a mount namespace comes from that is no copy of the host's. Where it cannot be had, a copy is made after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// open_tree(2) with OPEN_TREE_NAMESPACE makes one around the root filesystem.
+    OpenTree,
+    /// It is a copy of a small one that is kept on the host.
+    Pinned,
 }
 
 /// How mounts propagate, and whether those below change as well.

@@ -10,6 +10,8 @@
 //! | `device`   | device nodes, links, directories                                                  |
 //! | `mask`     | masked and read-only paths                                                        |
 //! | `pivot`    | into the new root, and away from the old                                          |
+//! | `enter`    | or else: into a mount namespace that has the root filesystem and nothing else     |
+//! | [`pin`]    | the small mount namespace that is kept for that                                   |
 //!
 //! The image, and other containers through shared volumes, own what lies in the root filesystem and may change it at any time. So
 //! nothing here uses a path twice: a path is resolved inside [`Root`] to a descriptor, and the kernel gets descriptors only. What is put
@@ -17,13 +19,16 @@
 
 mod copy;
 mod device;
+mod enter;
 mod mask;
 mod mount;
+pub mod pin;
 mod pivot;
 pub mod plug;
 mod target;
 pub mod tree;
 
+use std::collections::VecDeque;
 use std::os::fd::{IntoRawFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
@@ -34,6 +39,7 @@ use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
 use crate::linux::types::{DeviceNumber, Errno, MountAttr, Propagation};
 use crate::plan::step::{PropagationChange, Tree};
+pub use enter::Entry;
 use mask::Cover;
 pub use tree::HostTrees;
 
@@ -44,6 +50,8 @@ pub struct RootFs {
     proc: Option<Root>,
     /// The copies that the runtime took before the clone.
     trees: HostTrees,
+    /// The host's trees of the mounts to come, in their order, where the host is out of sight already.
+    taken: Option<VecDeque<OwnedFd>>,
     /// The host's /dev/null, to be put over files.
     null: Option<Cover>,
     /// Mounts that become read-only when everything in them is made.
@@ -101,11 +109,7 @@ impl RootFs {
             Tree::FromRuntime(slot) => trees.take(*slot)?,
         };
         let top = fd::stat(&tree).told(what)?;
-        if !top.is_dir() {
-            return Err(
-                Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")).cause(Code::Rootfs)
-            );
-        }
+        require_directory(&top, path)?;
         let change = Change { propagation: Some(propagation.kind), ..Change::default() };
         sys::mount_setattr(&tree, propagation.recursive, &change).told(what)?;
         let place = match fd::open_dir_path(path) {
@@ -133,6 +137,7 @@ impl RootFs {
             root,
             proc: None,
             trees: HostTrees::default(),
+            taken: None,
             null: None,
             readonly_last: Vec::new(),
             parent: None,
@@ -226,6 +231,13 @@ fn host_null() -> Result<OwnedFd> {
         return Err(Error::new(Kind::Unsupported, "the host's /dev/null is not the null device (character device 1:3)"));
     }
     Ok(null)
+}
+
+fn require_directory(top: &fd::Stat, path: &str) -> Result<()> {
+    if top.is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")).cause(Code::Rootfs))
 }
 
 /// A container in the host's own root could change everything that its mounts do not cover.

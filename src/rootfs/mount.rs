@@ -43,9 +43,8 @@ impl RootFs {
         match &mount.source {
             Source::New { .. } => self.mount_new(mount),
             Source::Bind { .. } => self.mount_bind(mount),
-            Source::CgroupSubtree { path } => {
-                let told = || what(mount);
-                let tree = sys::open_tree_path(path, OpenTree::CLONE).told(told)?;
+            Source::CgroupSubtree { .. } => {
+                let tree = self.host_tree(mount)?;
                 set_attributes(&tree, mount)?;
                 let (place, _) = self.place(mount, Make::Directory)?;
                 self.put(tree, place, mount)
@@ -107,16 +106,11 @@ impl RootFs {
     }
 
     fn mount_bind(&mut self, mount: &Mount) -> Result<()> {
-        let Source::Bind { tree, recursive, source_nofollow, copy_symlink, .. } = &mount.source else { return Ok(()) };
+        let Source::Bind { tree, copy_symlink, .. } = &mount.source else { return Ok(()) };
         let told = || what(mount);
         let tree = match tree {
             Tree::FromRuntime(slot) => self.trees.take(*slot)?,
-            Tree::Path(path) => {
-                let mut flags = OpenTree::CLONE;
-                flags.set(OpenTree::RECURSIVE, *recursive);
-                flags.set(OpenTree::NOFOLLOW, *source_nofollow);
-                sys::open_tree_path(path, flags).map_err(|error| refused(error, mount))?
-            }
+            Tree::Path(_) => self.host_tree(mount)?,
         };
         let source = fd::stat(&tree).told(told)?;
         if *copy_symlink && source.is_symlink() {
@@ -138,6 +132,15 @@ impl RootFs {
             return Err(Error::from(call).doing(what(mount)).cause(Code::MountTarget).hint(hint));
         }
         self.put(tree, place, mount)
+    }
+
+    /// The tree of the host that a mount brings in: opened now, or taken before the host went out of sight.
+    fn host_tree(&mut self, mount: &Mount) -> Result<OwnedFd> {
+        let tree = match &mut self.taken {
+            Some(taken) => taken.pop_front(),
+            None => open_host_tree(mount)?,
+        };
+        tree.ok_or_else(|| Error::new(Kind::Peer, format!("{}: its tree has not been taken", what(mount))))
     }
 
     /// `copy-symlink`: the link itself, made where nothing is or found as it should be.
@@ -251,6 +254,20 @@ impl RootFs {
             self.spend(made);
         }
         Ok(())
+    }
+}
+
+/// Opens the tree of the host that a mount brings in by its path, if it does.
+pub(super) fn open_host_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
+    match &mount.source {
+        Source::CgroupSubtree { path } => sys::open_tree_path(path, OpenTree::CLONE).told(|| what(mount)).map(Some),
+        Source::Bind { tree: Tree::Path(path), recursive, source_nofollow, .. } => {
+            let mut flags = OpenTree::CLONE;
+            flags.set(OpenTree::RECURSIVE, *recursive);
+            flags.set(OpenTree::NOFOLLOW, *source_nofollow);
+            sys::open_tree_path(path, flags).map(Some).map_err(|error| refused(error, mount))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -176,6 +176,8 @@ pub mod magic {
     pub const DEVPTS: u64 = 0x1cd1;
     /// tmpfs
     pub const TMPFS: u64 = 0x0102_1994;
+    /// ramfs, the first root of older kernels
+    pub const RAMFS: u64 = 0x8584_58f6;
     /// nsfs
     pub const NSFS: u64 = 0x6e73_6673;
     /// bpffs

@@ -24,6 +24,8 @@ bitflags! {
     pub struct OpenTree: u32 {
         /// A detached copy of the mount, rather than a handle on it.
         const CLONE = 1;
+        /// A new mount namespace that has a copy of the mount as its root, and nothing else of this one (Linux 7.0).
+        const NAMESPACE = 2;
         /// Of the mounts below it, too.
         const RECURSIVE = 0x8000;
         /// A symbolic link at the end is itself what is opened.
@@ -51,6 +53,32 @@ pub fn clone_tree(fd: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     open_tree(fd, "", OpenTree::CLONE | OpenTree::EMPTY_PATH | below)
 }
 
+/// A new mount namespace whose root is a copy of what `fd` refers to, with the mounts below it; for setns(2). It belongs to this process's
+/// user namespace. `fd` must be a directory: early kernels do not look.
+pub fn open_tree_namespace(fd: impl AsFd) -> Result<OwnedFd> {
+    open_tree(fd, "", OpenTree::NAMESPACE | OpenTree::EMPTY_PATH | OpenTree::RECURSIVE)
+}
+
+/// How many mounts this process sees, but at most `most`: listmount(2), Linux 6.8. The kernel stops where there is no more room.
+pub fn count(most: usize) -> Result<usize> {
+    const LISTMOUNT: libc::c_long = 458;
+    /// struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        last: u64,
+    }
+    const LSMT_ROOT: u64 = u64::MAX;
+    let request = Request { size: size_of::<Request>() as u32, spare: 0, mount: LSMT_ROOT, last: 0 };
+    let mut ids: Vec<u64> = Vec::with_capacity(most);
+    // SAFETY: the kernel reads the request and writes at most `most` numbers, for which there is room; both live until it returns.
+    let found = unsafe { syscall!(LISTMOUNT, &raw const request, ids.as_mut_ptr(), most, 0) }
+        .call(|| format!("listmount(LSMT_ROOT, {most})"))?;
+    Ok(found as usize)
+}
+
 fn open_tree_at(dir: RawFd, path: &OsStr, flags: OpenTree) -> Result<OwnedFd> {
     const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
     let c_path = call::c_path(path, "open_tree")?;
@@ -58,6 +86,7 @@ fn open_tree_at(dir: RawFd, path: &OsStr, flags: OpenTree) -> Result<OwnedFd> {
     let fd = unsafe { syscall!(libc::SYS_open_tree, dir, c_path.as_ptr(), flags.bits() | OPEN_TREE_CLOEXEC) }.call(|| {
         let names = [
             (1, "OPEN_TREE_CLONE"),
+            (2, "OPEN_TREE_NAMESPACE"),
             (0x8000, "AT_RECURSIVE"),
             (0x100, "AT_SYMLINK_NOFOLLOW"),
             (0x800, "AT_NO_AUTOMOUNT"),

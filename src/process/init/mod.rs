@@ -35,7 +35,7 @@ use crate::plan::step::{Identity, Op, Step};
 use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
 use crate::process::sync::{Channel, ToChild, ToParent};
-use crate::rootfs::{self, HostTrees, RootFs};
+use crate::rootfs::{self, Entry, HostTrees, RootFs};
 use crate::trace::{self, Span, Times};
 
 /// What the process does: a part of the plan.
@@ -56,6 +56,8 @@ pub struct Work<'a> {
 pub struct InitContext {
     /// Copies of host trees ([`crate::plan::ParentOp::OpenTree`]).
     pub trees: HostTrees,
+    /// The small mount namespace to be copied ([`crate::plan::ParentOp::OpenPinnedNamespace`]).
+    pub pinned: Option<OwnedFd>,
     /// The namespaces to be joined, in the order of the step (or of the shape) that joins them.
     pub namespaces: Vec<OwnedFd>,
     /// The connected console socket.
@@ -79,8 +81,8 @@ impl InitContext {
     pub(super) fn fds(&self) -> Vec<RawFd> {
         let mut fds = self.trees.fds();
         let entered = self.enter.iter().map(|(process, _)| process);
-        let own =
-            self.namespaces.iter().chain(&self.console_socket).chain(&self.listener).chain(entered).map(|fd| fd.as_raw_fd());
+        let sockets = self.console_socket.iter().chain(&self.listener);
+        let own = self.namespaces.iter().chain(&self.pinned).chain(sockets).chain(entered).map(|fd| fd.as_raw_fd());
         fds.extend(own.chain(self.gate.iter().flat_map(|gate| gate.fds().map(|fd| fd.as_raw_fd()))));
         fds
     }
@@ -118,6 +120,7 @@ pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
 struct Init<'a> {
     work: &'a Work<'a>,
     trees: HostTrees,
+    pinned: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
     console: Option<OwnedFd>,
     listener: Option<OwnedFd>,
@@ -152,11 +155,12 @@ struct Init<'a> {
 impl<'a> Init<'a> {
     fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
         let given = context.fds();
-        let InitContext { trees, namespaces: joins, console_socket: console, gate, listener, enter, hide, timed, ignored } =
-            context;
+        let InitContext { trees, pinned, namespaces: joins, console_socket: console, gate, listener, .. } = context;
+        let InitContext { enter, hide, timed, ignored, .. } = context;
         Init {
             work,
             trees,
+            pinned,
             joins,
             console,
             listener,
@@ -310,6 +314,7 @@ impl<'a> Init<'a> {
             | Op::Umask(_) => attribute(op),
             Op::Propagation(_)
             | Op::AttachRoot { .. }
+            | Op::EnterRoot { .. }
             | Op::Mount(_)
             | Op::Node(_)
             | Op::Link { .. }
@@ -330,6 +335,11 @@ impl<'a> Init<'a> {
         if let Op::AttachRoot { source, path, propagation, private_parent } = op {
             let trees = std::mem::take(&mut self.trees);
             self.rootfs = Some(RootFs::attach(source, path, *propagation, *private_parent, trees)?);
+            return Ok(());
+        }
+        if let Op::EnterRoot { path, route, root, trees } = op {
+            let entry = Entry { path, route: *route, root: *root, trees: *trees, pinned: self.pinned.take() };
+            self.rootfs = Some(RootFs::enter(entry, self.work.steps, std::mem::take(&mut self.trees))?);
             return Ok(());
         }
         if let Op::Propagation(change) = op {

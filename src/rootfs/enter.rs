@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Into a mount namespace that has the root filesystem and nothing of the host. Its cost does not grow with the host's mounts, which
+//! clone3(2) would copy one by one and umount2(2) take away again. What the container gets of the host is copied before, detached.
+//!
+//! Three routes, of which the plan names one of the first two:
+//! 1. OPEN_TREE_NAMESPACE makes the namespace around the root filesystem (Linux 7.0): nothing is copied, pivoted or unmounted.
+//! 2. A small namespace that the host keeps ([`super::pin`]) is copied, and the root filesystem pivoted into.
+//! 3. The whole namespace of the host is copied, where the kernel refuses the first or the second is not to be had: slower, and the same.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::stat::{Mode, umask};
+
+use super::mask::Cover;
+use super::{HostTrees, RootFs, host_null, missing, mount, pin, refuse_host_root, require_directory};
+use crate::error::{Code, Error, Result, Told};
+use crate::linux::fd::{self, Root};
+use crate::linux::mount::{self as sys, Change, OpenTree};
+use crate::linux::types::{Errno, Namespaces, Propagation};
+use crate::linux::{call, clone};
+use crate::plan::step::{Op, Route, Step};
+
+/// What is entered, as [`Op::EnterRoot`] says.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Path of the root filesystem on the host.
+    pub path: &'a str,
+    /// Where the mount namespace comes from.
+    pub route: Route,
+    /// How the root filesystem's mounts propagate.
+    pub root: Propagation,
+    /// How the copies of the host's trees propagate; none: as the host's.
+    pub trees: Option<Propagation>,
+    /// The namespace that the host keeps, where it is to be had.
+    pub pinned: Option<OwnedFd>,
+}
+
+impl RootFs {
+    /// Takes what `steps` will mount of the host, and enters the root filesystem. From here on everything that is made has exactly the mode
+    /// that is asked for, whatever the caller's umask was.
+    pub fn enter(entry: Entry<'_>, steps: &[Step], trees: HostTrees) -> Result<RootFs> {
+        umask(Mode::empty());
+        let what = || format!("cannot mount the root filesystem \"{}\"", entry.path);
+        let null = host_null()?;
+        let place = sys::open_tree_path(entry.path, OpenTree::empty()).told(what);
+        let place = place.map_err(|error| missing(error, Code::Rootfs))?;
+        let top = fd::stat(&place).told(what)?;
+        require_directory(&top, entry.path)?;
+        refuse_host_root(&top, entry.path)?;
+        let taken = take(steps, entry.trees)?;
+        let opened = match entry.route {
+            Route::OpenTree => open_namespace(&place).ok(),
+            Route::Pinned => None,
+        };
+        let root = match opened {
+            Some(()) => {
+                let root = fd::open_dir_path("/").told(what)?;
+                set_propagation(&root, entry.root).told(what)?;
+                root
+            }
+            None => pivot_in_copy(&place, entry.root, entry.pinned, &what)?,
+        };
+        Ok(RootFs { null: Some(Cover::new(null)), trees, taken: Some(taken), ..RootFs::in_root(Root::from(root), None) })
+    }
+}
+
+/// The host's trees of these steps, in their order.
+fn take(steps: &[Step], propagation: Option<Propagation>) -> Result<VecDeque<OwnedFd>> {
+    let mut taken = VecDeque::new();
+    for step in steps {
+        let Op::Mount(wanted) = &step.op else { continue };
+        let at = |error: Error| error.at(step.at.as_str());
+        let Some(tree) = mount::open_host_tree(wanted).map_err(at)? else { continue };
+        if let Some(kind) = propagation {
+            set_propagation(&tree, kind).told(|| "cannot set how a mount propagates".into()).map_err(at)?;
+        }
+        taken.push_back(tree);
+    }
+    Ok(taken)
+}
+
+fn set_propagation(tree: impl AsFd, kind: Propagation) -> call::Result<()> {
+    sys::mount_setattr(tree, true, &Change { propagation: Some(kind), ..Change::default() })
+}
+
+/// The first route. Before setns(2) has succeeded nothing has changed.
+fn open_namespace(place: &OwnedFd) -> call::Result<()> {
+    clone::setns(sys::open_tree_namespace(place)?, Namespaces::MOUNT)
+}
+
+/// The other two: a mount namespace is copied, the small one or else the host's, and the root filesystem becomes its root.
+fn pivot_in_copy(
+    place: &OwnedFd,
+    propagation: Propagation,
+    pinned: Option<OwnedFd>,
+    what: &dyn Fn() -> String,
+) -> Result<OwnedFd> {
+    let tree = sys::clone_tree(place, true).told(what)?;
+    set_propagation(&tree, propagation).told(what)?;
+    if let Some(pinned) = pinned {
+        pin::enter(&pinned).told(what)?;
+    }
+    clone::unshare(Namespaces::MOUNT).told(|| "cannot make a mount namespace".into()).map_err(|error| match error.errno {
+        Some(Errno::ENOSPC) => error.cause(Code::NamespaceLimit),
+        _ => error,
+    })?;
+    // Nothing of what follows reaches those that it was copied from.
+    sys::set_propagation("/", Propagation::Private, true).told(what)?;
+    // It lies over the old root until that is gone.
+    fd::open_dir_path("/").and_then(|over| sys::move_mount(&tree, over)).told(what)?;
+    let rootfs = RootFs::in_root(Root::from(tree), None);
+    rootfs.pivot()?;
+    Ok(OwnedFd::from(rootfs.root))
+}
