@@ -71,7 +71,6 @@ fn identity() {
     let before = seen(&container);
     assert!(before.1.contains("123"), "{before:?}");
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &[]);
     counts_on(&container);
@@ -104,7 +103,6 @@ fn user_namespace() {
     assert!(call::wait(&mut bundle.run_call(&["--detach"]).spawn_with(write.try_clone().unwrap(), Stdio::null())).success());
     eventually("it counts", || hear() >= 3);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     let container = bundle.container();
     let mut restoring = restore_call(&bundle, &image("one"), &["--detach"]).spawn_with(write, Stdio::null());
@@ -126,7 +124,6 @@ fn joined_pid_namespace() {
     counts_on(&container);
     let pid = container.pid();
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     // As long as it lies there dead, its number is taken.
     wait_orphan(pid);
@@ -166,7 +163,6 @@ fn namespaces_that_cannot_be_joined() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     let holder = Holder::new(&["--mount", "--cgroup", "--ipc"]);
     for (kind, file) in [("mount", "mnt"), ("cgroup", "cgroup")] {
         let mut other = Bundle { dir: bundle.dir.clone(), id: bundle.id.clone(), config: bundle.config.clone() };
@@ -194,7 +190,6 @@ fn scope_of_systemd() {
     bundle.output_of(Call::new(&run)).ok();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     let container = bundle.container();
     let images = image("one");
@@ -223,7 +218,6 @@ fn apparmor_profile() {
     counts_on(&container);
     assert_eq!(label(&container), "berth-dumped (enforce)\n");
     dump(&container, &image("two"), &[]).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("two"), &["--lsm-profile", "apparmor:berth-other"]);
     counts_on(&container);
@@ -247,7 +241,6 @@ fn mounts_added_meanwhile() {
     Call::new(&["mounts", "add", &container.id, file.to_str().unwrap()]).output().ok();
     inside(&container, "echo kept >/scratch/file");
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     let error = bundle_output(&bundle, &["--detach"]).fails();
     assert!(error.contains("every mount of the host that the container had"), "{error}");
     drop(container);

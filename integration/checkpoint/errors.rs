@@ -66,7 +66,7 @@ fn what_criu_says_beside_its_log() {
     let container = bundle.run_detached();
     let dump_with = |script: &str| {
         let program = fake_criu(script);
-        Call::new(&["--criu", &program, "checkpoint", "--image-path", &image("one"), &container.id]).output()
+        Call::new(&["--criu", &program, "checkpoint", "--leave-running", "--image-path", &image("one"), &container.id]).output()
     };
     let output = dump_with("echo no such library >&2; exit 127");
     let error = output.fails();
@@ -98,7 +98,6 @@ fn damaged_image() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     fs::write(Path::new(&image("one")).join("pstree.img"), "nothing that CRIU knows").unwrap();
     let error = bundle_output(&bundle, &["--detach"]).fails();
     assert!(error.contains("criu failed: type RESTORE") && error.contains("Error ("), "the log is quoted: {error}");
@@ -113,7 +112,6 @@ fn hostile_descriptors() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     let file = Path::new(&image("one")).join("descriptors.json");
     for bad in ["{\"a\":1}", "not JSON", &format!("[{}]", "\"x\",".repeat(100_000))] {
         fs::write(&file, bad).unwrap();

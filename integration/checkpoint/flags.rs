@@ -84,14 +84,14 @@ pub fn fields(mut bytes: &[u8]) -> Fields {
     found
 }
 
-/// What a CRIU that says yes to a dump, and no to a restore, has been asked for: its options by the numbers of rpc.proto.
+/// What a CRIU that says no has been asked for: its options by the numbers of rpc.proto.
 fn asked_for(words: &[&str]) -> Fields {
     let file = folder().join("request");
     let _ = fs::remove_file(&file);
     // It is asked for its version first.
     let program = fake_criu(&format!(
         r"dd bs=65536 count=1 <&$2 >/dev/null 2>&1; printf '\020\001\122\004\010\004\020\002' >&$2
-          dd bs=65536 count=1 <&$2 2>/dev/null >{0}.new; mv {0}.new {0}; printf '\010\001\020\001' >&$2",
+          dd bs=65536 count=1 <&$2 2>/dev/null >{0}.new; mv {0}.new {0}; printf '\010\001\020\000' >&$2",
         file.display()
     ));
     let output = Call::new(&[&["--criu", &program], words].concat()).output();
@@ -220,7 +220,6 @@ fn deleted_files() {
     assert!(refused.contains("--link-remap"), "it says which flag: {refused}");
     counts_on(&container);
     dump(&container, &image("one"), &["--link-remap"]).ok();
-    container.delete();
     drop(container);
     let lines = || fs::read_to_string(bundle.inside("/b")).unwrap().lines().count();
     let before = lines();
@@ -254,7 +253,6 @@ fn unix_sockets_that_lead_out() {
     assert!(refused.contains("--ext-unix-sk"), "it says which flag: {refused}");
     dump(&container, &image("one"), &["--ext-unix-sk"]).ok();
     let last = numbers(&container).len();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &["--ext-unix-sk"]);
     // It waits where nobody listens, so this is how it counts on.
@@ -274,7 +272,6 @@ fn closed_connections() {
     container.wait_stdout("before");
     let flags = ["--tcp-close", "--network-lock", "skip"];
     dump(&container, &image("one"), &flags).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &flags);
     container.wait_stdout("over");
@@ -291,7 +288,6 @@ fn empty_network_namespace() {
         counts_on(&container);
         assert!(up(&container));
         dump(&container, &image(name), flags).ok();
-        container.delete();
         drop(container);
         let container = restore(&bundle, &image(name), flags);
         counts_on(&container);
@@ -312,7 +308,6 @@ fn packets_held_back_by_nftables() {
     dump(&container, &image("one"), &flags).ok();
     let log = fs::read_to_string(Path::new(&image("one")).join("dump.log")).unwrap();
     assert!(log.contains("Lock network") && !log.contains("iptables-restore"), "{log}");
-    container.delete();
     drop(container);
     counts_on(&restore(&bundle, &image("one"), &flags));
 }
@@ -334,7 +329,6 @@ fn kept_after_its_end() {
     let container = bundle.run_detached();
     container.wait_stdout("ready");
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     let mut running = restore_call(&bundle, &image("one"), &["--keep"]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
     eventually("it runs", || container.call(&["state"]).output().stdout.contains("running"));
     container.kill("TERM");
@@ -347,7 +341,6 @@ fn pidfd_of_the_restored() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     let receiver = Receiver::new("pidfd");
     let container = restore(&bundle, &image("one"), &["--pidfd-socket", receiver.path(), "--no-pivot"]);

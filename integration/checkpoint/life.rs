@@ -15,6 +15,7 @@ use crate::test;
 /// This file's tests.
 pub const TESTS: &[Test] = &[
     test!(goes_on_counting).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(a_dump_removes_the_container).needs(NEEDS).seconds(120).differs(PEERS),
     test!(leaves_running).needs(NEEDS).seconds(120).differs(PEERS),
     test!(again_and_again).needs(NEEDS).seconds(120).differs(PEERS),
     test!(restored_container_is_as_others).needs(NEEDS).seconds(120).differs(PEERS),
@@ -32,11 +33,10 @@ fn goes_on_counting() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    assert_eq!(container.status(), "stopped");
+    gone(&container);
     let stopped_at = numbers(&container).len();
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(numbers(&container).len(), stopped_at, "nothing runs any more");
-    container.delete();
     drop(container);
     let pid_file = folder().join("pid");
     let container = restore(&bundle, &image("one"), &["--pid-file", pid_file.to_str().unwrap(), "-no-subreaper"]);
@@ -49,7 +49,31 @@ fn goes_on_counting() {
     wait_orphan(pid);
     container.wait_status("stopped");
     container.delete();
-    drop(container);
+}
+
+/// Engines delete what they have dumped, with and without --force, and take it for done when it does not exist.
+#[track_caller]
+fn gone(container: &Container) {
+    for verb in ["state", "delete"] {
+        let error = container.call(&[verb]).output().fails();
+        assert!(error.contains("container does not exist"), "{error}");
+    }
+    container.call(&["delete", "--force"]).output().ok();
+}
+
+/// It is over, as after a `delete`; the command that ran it in the foreground has nothing left to do.
+fn a_dump_removes_the_container() {
+    let (bundle, log) = with_hooks(false);
+    let container = bundle.container();
+    let mut running = bundle.run_call(&[]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
+    counts_on(&container);
+    assert_eq!(dump(&container, &image("one"), &[]).ok(), "");
+    assert_eq!(call::wait(&mut running).code(), Some(137));
+    gone(&container);
+    assert_eq!(look::cgroups_named(&bundle.id), Vec::<PathBuf>::new());
+    let said = fs::read_to_string(log).unwrap();
+    assert_eq!(said.matches("poststop \"status\":\"stopped\"").count(), 1, "{said}");
+    assert_eq!(fs::read_to_string(bundle.stderr_file()).unwrap(), "");
 }
 
 fn leaves_running() {
@@ -60,6 +84,12 @@ fn leaves_running() {
     dump(&container, &image("one"), &["--leave-running", "--leave-running"]).ok();
     assert_eq!((container.status(), container.pid()), ("running".to_owned(), pid));
     counts_on(&container);
+    // One that is paused stays so.
+    container.call(&["pause"]).output().ok();
+    dump(&container, &image("two"), &["--leave-running"]).ok();
+    assert_eq!(container.status(), "paused");
+    container.call(&["resume"]).output().ok();
+    counts_on(&container);
 }
 
 fn again_and_again() {
@@ -69,7 +99,6 @@ fn again_and_again() {
         counts_on(&container);
         dump(&container, &image(name), &["--work-path", &image(&format!("logs-{name}"))]).ok();
         assert!(Path::new(&image(&format!("logs-{name}"))).join("dump.log").exists(), "the log is in the work path");
-        container.delete();
         drop(container);
         container = restore(&bundle, &image(name), &["--work-path", &image(&format!("logs-{name}"))]);
     }
@@ -83,7 +112,6 @@ fn restored_container_is_as_others() {
     counts_on(&container);
     let before = container.state();
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &[]);
     let after = container.state();
@@ -107,7 +135,6 @@ fn restore_in_the_foreground() {
     let container = bundle.run_detached();
     container.wait_stdout("ready");
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     let mut running = restore_call(&bundle, &image("one"), &[]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
     eventually("it runs", || container.call(&["state"]).output().stdout.contains("running"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(running.id()).unwrap()), nix::sys::signal::SIGTERM).unwrap();
@@ -144,7 +171,6 @@ fn hooks() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     fs::remove_file(&log).unwrap();
     let container = restore(&bundle, &image("one"), &[]);
@@ -164,7 +190,6 @@ fn steps_are_told_and_traced() {
     let (log, trace) = (folder().join("log"), folder().join("trace"));
     let (log, trace, images) = (log.to_str().unwrap(), trace.to_str().unwrap(), image("one"));
     with_criu(Call::new(&["--trace", trace, "checkpoint", "--image-path", &images, &container.id])).output().ok();
-    container.delete();
     drop(container);
     bundle.save();
     let words = ["--debug", "--log", log, "--trace", trace, "restore", "--detach", "--bundle", bundle.path(), "--image-path"];
@@ -205,7 +230,6 @@ fn failing_hook_undoes_the_restore() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     fs::remove_file(&log).unwrap();
     let (mut failing, _) = with_hooks(true);
     failing.id = bundle.id.clone();

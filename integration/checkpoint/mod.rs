@@ -85,13 +85,12 @@ fn counts_on(container: &Container) {
     assert_eq!(all, want, "it goes on where it was");
 }
 
-/// Runs it, dumps it, deletes it and restores it.
+/// Runs it, dumps it, with which it is gone, and restores it.
 #[track_caller]
 fn there_and_back(bundle: &Bundle, ready: &str, flags: &[&str]) -> Container {
     let container = bundle.run_detached();
     container.wait_stdout(ready);
     dump(&container, &image("one"), flags).ok();
-    container.delete();
     drop(container);
     restore(bundle, &image("one"), flags)
 }

@@ -69,7 +69,6 @@ fn places_of_mounts_are_made() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     fs::remove_dir_all(bundle.inside("/etc")).unwrap();
     fs::remove_dir(bundle.inside("/proc")).unwrap();
@@ -101,7 +100,6 @@ fn dumped_with_a_terminal() -> Bundle {
     container.start();
     says(&mut master, "one");
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     bundle
 }
@@ -141,7 +139,6 @@ fn pipes_of_the_caller() {
     let list: Vec<String> =
         serde_json::from_slice(&fs::read(Path::new(&image("one")).join("descriptors.json")).unwrap()).unwrap();
     assert!(list.len() == 3 && list[1].starts_with("pipe:["), "{list:?}");
-    container.delete();
     let (mut read, write) = std::io::pipe().unwrap();
     let mut running = restore_call(&bundle, &image("one"), &["--detach"]).spawn_with(write, Stdio::null());
     assert!(call::wait(&mut running).success());
@@ -169,7 +166,6 @@ fn tcp_connection_inside() {
     counts_on(&container);
     let flags = ["--tcp-established", "--network-lock", "skip"];
     dump(&container, &image("one"), &flags).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &flags);
     counts_on(&container);
@@ -190,7 +186,6 @@ fn tcp_connection_to_the_host() {
     container.wait_stdout("before");
     let flags = ["--tcp-established", "--network-lock", "skip"];
     dump(&container, &image("one"), &flags).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &flags);
     peer.write_all(b"after\n").unwrap();
@@ -242,7 +237,6 @@ fn joined_network_namespace() {
     let container = bundle.run_detached();
     counts_on(&container);
     dump(&container, &image("one"), &[]).ok();
-    container.delete();
     drop(container);
     drop(first);
     // A pod is restored with a network of its own.
@@ -278,7 +272,6 @@ fn shell_job() {
     assert!(refused.contains("--shell-job"), "it says which flag: {refused}");
     assert_eq!(container.status(), "running");
     dump(&container, &image("one"), &["--shell-job"]).ok();
-    container.delete();
     let mut running =
         restore_call(&bundle, &image("one"), &["--detach", "--shell-job"]).stdin(slave()).spawn_with(slave(), slave());
     assert!(call::wait(&mut running).success());
@@ -308,7 +301,6 @@ fn file_locks() {
     assert!(refused.contains("dump.log"), "it says where the log is: {refused}");
     counts_on(&container);
     dump(&container, &image("one"), &["--file-locks"]).ok();
-    container.delete();
     drop(container);
     let container = restore(&bundle, &image("one"), &["--file-locks"]);
     counts_on(&container);

@@ -41,12 +41,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation { name: "kill", before: "running", words: "kill ID KILL", after: "stopped" },
     Operation { name: "delete", before: "stopped", words: "delete ID", after: "" },
     Operation { name: "delete-force", before: "running", words: "delete --force ID", after: "" },
-    Operation {
-        name: "checkpoint",
-        before: "root running",
-        words: "checkpoint --image-path IMAGES/of-the-row ID",
-        after: "stopped",
-    },
+    Operation { name: "checkpoint", before: "root running", words: "checkpoint --image-path IMAGES/of-the-row ID", after: "" },
     Operation {
         name: "restore",
         before: "image",

@@ -73,7 +73,9 @@ fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
         "checkpoint" => {
             let id = context.id()?;
             let asked = checkpointing::checkpoint(context.args, &invocation.global)?;
-            checkpoint::checkpoint(&context.store()?, &id, &asked, environment("PATH").as_deref()).map(|()| DONE)
+            let warnings = checkpoint::checkpoint(&context.store()?, &id, &asked, environment("PATH").as_deref())?;
+            context.warn(&warnings);
+            Ok(DONE)
         }
         "restore" => bring_back(&context, &invocation.global),
         "update" => change_limits(&context),

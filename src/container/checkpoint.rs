@@ -3,13 +3,14 @@
 //!
 //! 1. A container that neither runs nor is paused gets an error, and nothing happens to it.
 //! 2. What of it lies outside is found: mounts of the host, namespaces of others, streams that lead out.
-//! 3. CRIU dumps. Then the container is stopped, unless it was to be left running or only its memory was dumped.
+//! 3. CRIU dumps. Then the container is stopped and removed, and the poststop hooks run, unless it was to be left running or only its memory
+//!    was dumped.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::state::{State, Status};
 use super::store::{Entry, Store};
-use super::{bundle, host, init_process, mounts};
+use super::{bundle, delete, host, init_process, mounts};
 use crate::criu::patience::Patience;
 use crate::criu::{self, Criu, Places, Task, message};
 use crate::error::{Error, Kind, Result, Told};
@@ -32,8 +33,8 @@ const CONFIG_ANNOTATION: &str = "org.criu.config";
 /// Used where the annotation is not there, the first that exists.
 const CONFIG_FILES: [&str; 2] = ["/etc/criu/berth.conf", "/etc/criu/runc.conf"];
 
-/// Dumps a container.
-pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Option<&str>) -> Result<()> {
+/// Dumps a container. Returns what the user should know although that is done.
+pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Option<&str>) -> Result<Vec<String>> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
@@ -87,8 +88,11 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
         work: (work.as_ref().unwrap_or(&images), log),
         patience: Patience::endless(),
     };
-    let _span = trace::span(|| "have CRIU dump".into());
-    criu.run(task, &mut |_| Ok(())).map(drop)
+    let dumping = trace::span(|| "have CRIU dump".into());
+    criu.run(task, &mut |_| Ok(()))?;
+    drop(dumping);
+    let removed = !request.leave_running && !request.pre_dump;
+    Ok(if removed { delete::after_dump(store, &entry, &state) } else { Vec::new() })
 }
 
 /// The caller's descriptor, opened anew: CRIU is given that one, under its own number.

@@ -74,6 +74,18 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
+/// After a dump that has ended its processes, as runc and crun do: what could make it again is the image. Nothing that fails here makes the
+/// image worse, so it is told as a warning. The caller has locked it.
+pub fn after_dump(store: &Store, entry: &Entry, state: &State) -> Vec<String> {
+    let poststop = if state.poststop { saved_hooks(entry) } else { Ok(Vec::new()) };
+    match poststop.and_then(|poststop| destroy(state).and_then(|()| store.remove(entry)).map(|()| poststop)) {
+        Ok(poststop) => run_poststop(&poststop, state),
+        Err(error) => {
+            vec![format!("the container is dumped and stopped, but could not be removed: {error}; `delete` removes it")]
+        }
+    }
+}
+
 /// Waits for the lock: a create that goes on, a start that waits for its hooks. With force its maker is not waited for for ever.
 fn hold(entry: &Entry, force: bool) -> Result<()> {
     let mut kill = Instant::now();
