@@ -43,6 +43,7 @@ mod lifecycle;
 mod limits;
 mod live_mounts;
 mod lsm;
+mod mount_namespace;
 mod mounts;
 mod namespaces;
 mod outputs;
@@ -73,6 +74,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "process", tests: process::TESTS },
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
+    Group { name: "mount_namespace", tests: mount_namespace::TESTS },
     Group { name: "live_mounts", tests: live_mounts::TESTS },
     Group { name: "terminal", tests: terminal::TESTS },
     Group { name: "seccomp", tests: seccomp::TESTS },

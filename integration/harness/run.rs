@@ -34,6 +34,17 @@ impl Test {
         self.name
     }
 
+    /// Runs it as a part of another test, in the surroundings that this one has made; passes over what the host lacks.
+    pub fn run_here(&self) {
+        match self.needs.iter().find_map(Need::missing) {
+            Some(reason) => eprintln!("passed over {}: {reason}", self.name),
+            None => {
+                eprintln!("here: {}", self.name);
+                (self.body)();
+            }
+        }
+    }
+
     /// Skips the test on a host that lacks one of these.
     pub const fn needs(mut self, needs: &'static [Need]) -> Test {
         self.needs = needs;

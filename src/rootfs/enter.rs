@@ -43,6 +43,8 @@ impl RootFs {
         umask(Mode::empty());
         let what = || format!("cannot mount the root filesystem \"{}\"", entry.path);
         let null = host_null()?;
+        // Else what the container puts over it would appear on the host's.
+        set_propagation(&null, entry.root).told(what)?;
         let place = sys::open_tree_path(entry.path, OpenTree::empty()).told(what);
         let place = place.map_err(|error| missing(error, Code::Rootfs))?;
         let top = fd::stat(&place).told(what)?;

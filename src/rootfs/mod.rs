@@ -120,6 +120,8 @@ impl RootFs {
         .told(what)?;
         refuse_host_root(&top, path)?;
         if private_parent {
+            // Else what the container puts over a masked file would appear on the host's /dev/null.
+            sys::mount_setattr(&null, false, &change).told(what)?;
             make_private(&place).told(what)?;
         }
         sys::move_mount(&tree, &place).told(what)?;

@@ -177,3 +177,6 @@ fn leave_all() -> Result<()> {
     sys::fchdir(&old)?;
     sys::umount(".", true)
 }
+
+#[cfg(test)]
+mod tests;
