@@ -9,6 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -20,19 +22,22 @@ use super::{HANG, Strike};
 pub struct Operation {
     pub name: &'static str,
     /// What it finds: nothing, an `image` of a container, or a container that is `created`, `running`, `paused` or `stopped`;
-    /// `root running` is root's.
+    /// `root running` is root's; a `crowd` is a host with many mounts, which keeps no mount namespace for them yet.
     before: &'static str,
     /// Its words; BUNDLE, PIDFILE, IMAGES and ID stand for what they say, ENDING for a bundle whose program ends at
-    /// once, ROOT for one whose program is root's.
+    /// once, ROOT for one whose program is root's, PLAIN for one without hooks.
     words: &'static str,
     /// The status of the container when it has succeeded; empty: gone.
     after: &'static str,
 }
 
+const CROWD_RUN: &str = "run --detach --bundle PLAIN --pid-file PIDFILE ID";
+
 pub const OPERATIONS: &[Operation] = &[
     Operation { name: "create", before: "", words: "create --bundle BUNDLE --pid-file PIDFILE ID", after: "created" },
     Operation { name: "run", before: "", words: "run --detach --bundle BUNDLE --pid-file PIDFILE ID", after: "running" },
     Operation { name: "foreground-run", before: "", words: "run --bundle ENDING --pid-file PIDFILE ID", after: "" },
+    Operation { name: "crowd-run", before: "crowd", words: CROWD_RUN, after: "running" },
     Operation { name: "start", before: "created", words: "start ID", after: "running" },
     Operation { name: "exec", before: "running", words: "exec ID /bin/true", after: "running" },
     Operation { name: "update", before: "running", words: "update --pids-limit 100 ID", after: "running" },
@@ -104,6 +109,9 @@ pub fn run(words: &[String]) {
     let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
     let mut row = Row { operation, strike, dir: Path::new(place).join(&id), id, clean: BTreeSet::new() };
     row.make_bundle();
+    if operation.before == "crowd" {
+        crowd();
+    }
     let started = Instant::now();
     let counts = row.all_points(words[2].parse().unwrap());
     fs::remove_dir_all(&row.dir).unwrap();
@@ -164,12 +172,16 @@ impl Row {
         fs::write(self.dir.join("bundle/config.json"), config.to_string()).unwrap();
         let another = |name: &str, args: serde_json::Value, user: u32| {
             let mut config = config.clone();
+            if name == "plain" {
+                config["hooks"].take();
+            }
             (config["process"]["args"], config["process"]["user"]) = (args, json!({ "uid": user, "gid": user }));
             config["root"]["path"] = json!(rootfs);
             fs::create_dir(self.dir.join(name)).unwrap();
             fs::write(self.dir.join(name).join("config.json"), config.to_string()).unwrap();
         };
         another("ending", json!(["/bin/true"]), 1000);
+        another("plain", config["process"]["args"].clone(), 1000);
         // CRIU reads the limits of its processes, for which those of another user need CAP_SYS_RESOURCE.
         another("root", config["process"]["args"].clone(), 0);
     }
@@ -238,7 +250,7 @@ impl Row {
         if let Some(call) = &seen.hit {
             counts.run += 1;
             self.judge(&seen, call, counts, &mut wrong);
-        } else if ["", "image"].contains(&self.operation.before) && seen.end.as_deref() != Some("exit 0") {
+        } else if ["", "image", "crowd"].contains(&self.operation.before) && seen.end.as_deref() != Some("exit 0") {
             counts.other += 1;
             wrong.push(format!("the id is not usable: {:?} {}", seen.end, seen.stderr.trim()));
         }
@@ -293,7 +305,7 @@ impl Row {
             counts.other += 1;
             wrong.push(format!("{lines} lines on stderr: {:?}", seen.stderr));
         }
-        let left = if ["", "image"].contains(&self.operation.before) { self.left() } else { Vec::new() };
+        let left = if ["", "image", "crowd"].contains(&self.operation.before) { self.left() } else { Vec::new() };
         if !left.is_empty() {
             counts.left += 1;
             wrong.push(format!("left by the failed command ({:?}): {}", seen.stderr.trim(), left.join(", ")));
@@ -349,6 +361,15 @@ impl Row {
                 kill(pid, Signal::SIGKILL).map_err(|error| error.to_string())?;
                 waitpid(pid, None).map(drop).map_err(|error| error.to_string())
             }
+            "crowd" => {
+                // Whatever the last point has left of what is kept: the next container is made, and the host keeps one again.
+                self.ok(CROWD_RUN)?;
+                self.delete_by_force()?;
+                let kept = fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!("{KEPT}/ns"));
+                let _ = umount2(KEPT, MntFlags::MNT_DETACH);
+                fs::remove_dir_all(Path::new(KEPT).parent().unwrap()).map_err(|error| error.to_string())?;
+                if kept { Ok(()) } else { Err("the host keeps no mount namespace any more".into()) }
+            }
             _ => Ok(()),
         }
     }
@@ -359,6 +380,7 @@ impl Row {
             "BUNDLE" => path("bundle"),
             "ENDING" => path("ending"),
             "ROOT" => path("root"),
+            "PLAIN" => path("plain"),
             "PIDFILE" => path("pid/pid"),
             images if images.starts_with("IMAGES/") => path(&images.replace("IMAGES", "images")),
             "ID" => self.id.clone(),
@@ -473,6 +495,26 @@ impl Row {
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
         }
         let _ = fs::remove_file(self.dir.join("pid/pid"));
+    }
+}
+
+/// Where the mount namespace is kept.
+const KEPT: &str = "/run/berth.mntns/own";
+
+/// Makes this a host with many mounts, in a mount namespace and with a /run of its own. All on one CPU: Linux 6.18 numbers namespaces by
+/// CPU, and mounts only those that it takes for younger than one's own.
+fn crowd() {
+    let none = None::<&str>;
+    let mut cpus = CpuSet::new();
+    cpus.set(0).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    for number in 0..150 {
+        let place = format!("/run/crowd/{number}");
+        fs::create_dir_all(&place).unwrap();
+        mount(Some("crowd"), place.as_str(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
 }
 

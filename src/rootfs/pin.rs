@@ -47,7 +47,8 @@ pub fn open() -> Option<OwnedFd> {
 
 /// Enters the namespace, as far as it is the one that is made here; else the process stays where it is, or comes back to there.
 pub(super) fn enter(pinned: &OwnedFd) -> Result<()> {
-    let host = clone::own_namespace(Namespaces::MOUNT)?;
+    // Without a way back there is no way in.
+    let Ok(host) = clone::own_namespace(Namespaces::MOUNT) else { return Ok(()) };
     if clone::setns(pinned, Namespaces::MOUNT).is_err() || fd::exists(format!("/{MARK}")) {
         return Ok(());
     }
