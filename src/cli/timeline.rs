@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd;
 use crate::linux::time::Time;
+use crate::spec::load;
 
 /// Largest file that is read.
 const MOST: usize = 64 << 20;
@@ -26,7 +27,7 @@ pub fn draw(path: &str, columns: usize) -> Result<String> {
     let told = || format!("cannot read the trace {path}");
     let bytes = fd::read_file_bounded(path, MOST).told(told)?;
     let wrong = |why: String| Error::new(Kind::Usage, format!("{}: {why}", told()));
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let value: Value = load::json(&bytes).map_err(|error| wrong(error.to_string()))?;
     let events = value.as_array().or_else(|| value["traceEvents"].as_array());
     let events = events.ok_or_else(|| wrong("it is no array of trace events".into()))?;
     let mut bars: Vec<Bar> = events.iter().filter_map(bar).collect();

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use super::args::Invocation;
@@ -157,6 +158,9 @@ fn make(context: &Context, verb: Verb) -> Result<u8> {
     if let Some(debug) = debug {
         debug(&format!("plan of {verb:?} {}:\n{plan}", request.id));
     }
+    // The command ends with this: to take all that apart would cost some ten pages more, which a process of ours shares.
+    let (request, bundle) = (ManuallyDrop::new(request), ManuallyDrop::new(bundle));
+    let (host, plan) = (ManuallyDrop::new(host), ManuallyDrop::new(plan));
     create::make(&request, &host, &bundle, &plan, &|warning| context.log.say(Level::Warning, warning), debug)
 }
 

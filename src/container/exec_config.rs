@@ -13,6 +13,7 @@ use crate::linux::types::SockFilter;
 use crate::plan::Plan;
 use crate::plan::exec::Filter;
 use crate::plan::step::{Op, SeccompLoad};
+use crate::spec::load;
 use crate::spec::types::{Linux, Spec};
 
 /// The file's name.
@@ -80,7 +81,7 @@ pub fn load(entry: &Entry) -> Option<(Spec, Filter)> {
 }
 
 fn decode(bytes: &[u8]) -> Option<(Spec, Filter)> {
-    let saved: Saved = serde_json::from_slice(bytes).ok().filter(|saved: &Saved| saved.version == VERSION)?;
+    let saved: Saved = load::json(bytes).ok().filter(|saved: &Saved| saved.version == VERSION)?;
     let filter = saved.seccomp.map(|seccomp| SeccompLoad {
         filter: seccomp.filter.into_iter().map(from_number).collect(),
         flags: seccomp.flags,

@@ -13,6 +13,7 @@ use crate::linux::{clone, fd, mount, proc};
 use crate::plan::checkpoint::{self as plans, Outside};
 use crate::plan::criu::Stream;
 use crate::plan::{Plan, Request};
+use crate::spec::load;
 
 /// In the container's state directory, the upper layer of what CRIU sees of the image in a user namespace.
 pub(super) const SEARCHABLE: &str = "image";
@@ -51,8 +52,7 @@ pub(super) fn read_streams(images: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
         Err(error) if error.errno == Errno::ENOENT => return Ok(Vec::new()),
         other => other.told(told)?,
     };
-    let list: Vec<String> =
-        serde_json::from_slice(&bytes).map_err(|error| Error::new(Kind::Peer, format!("{}: {error}", told())))?;
+    let list: Vec<String> = load::json(&bytes).map_err(|error| Error::new(Kind::Peer, format!("{}: {error}", told())))?;
     let streams = list.into_iter().take(3).map(|leads_to| Stream { leads_to });
     let mut given: Vec<(Stream, usize)> = streams.zip(0..).filter(|(stream, _)| stream.is_given()).collect();
     // One terminal is mostly all three.

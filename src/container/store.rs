@@ -14,6 +14,7 @@ use crate::linux::types::Errno;
 use crate::linux::{fd, pid, proc};
 use crate::plan::Id;
 use crate::process::gate;
+use crate::spec::load;
 use crate::spec::types::Mount;
 
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
@@ -194,7 +195,7 @@ impl Entry {
             Error::new(Kind::State, format!("the state of {} is damaged: {why}", self.id))
                 .hint(format!("`delete --force {}` removes what is left of the container", self.id))
         };
-        let state: State = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let state: State = load::json(&bytes).map_err(|error| damaged(error.to_string()))?;
         match state.version {
             VERSION => Ok(state),
             other => Err(damaged(format!("its version is {other}, this berth reads {VERSION}"))),

@@ -6,6 +6,8 @@
 
 pub mod arena;
 pub mod bpf;
+#[cfg(all(target_arch = "x86_64", any(test, target_env = "musl")))]
+mod bytes;
 pub mod call;
 pub mod clone;
 pub mod cred;

@@ -8,6 +8,7 @@ use crate::error::{Result, Told};
 use crate::linux::clone::{self, CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::types::Namespaces;
 use crate::linux::{fd, pid};
+use crate::spec::load;
 
 /// Largest value that is read.
 const MOST: usize = 1 << 12;
@@ -30,7 +31,7 @@ pub fn read(process: impl AsFd, kinds: Namespaces, paths: &[String]) -> Result<V
             drop(writer);
             let bytes = fd::read_bounded(&reader, MOST * (paths.len() + 1)).told(told);
             pid::wait(&pidfd).told(told)?;
-            let all: Vec<Option<String>> = serde_json::from_slice(&bytes?).unwrap_or_default();
+            let all: Vec<Option<String>> = load::json(&bytes?).unwrap_or_default();
             Ok(if all.len() == paths.len() { all } else { vec![None; paths.len()] })
         }
     }

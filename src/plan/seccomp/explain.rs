@@ -89,9 +89,7 @@ impl<'a> Explainer<'a> {
         if x86_64 && number >= 2 * X32_SYSCALL_BIT && !has_x32 {
             return Judge::always(Action::KillThread, Reason::WrongArch);
         }
-        let from = numbers.uses.partition_point(|u| u.number < number);
-        let to = numbers.uses.partition_point(|u| u.number <= number);
-        match rules::answer(self.profile, &numbers.uses[from..to], *arch) {
+        match rules::answer(self.profile, numbers.said(number), *arch) {
             Answer::Always(action, rule) => Judge::always(action, Reason::Rule(rule)),
             Answer::First(clauses) => {
                 Judge { clauses, arch: *arch, ..Judge::always(self.profile.default_action, Reason::Default) }

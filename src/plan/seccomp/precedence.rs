@@ -137,7 +137,7 @@ mod tests {
         let profile = Profile { default_action: Action::Errno(1), architectures: vec![], rules: rules.collect() };
         let resolved = rules::resolve(&profile).unwrap();
         let numbers = rules::numbers(&profile, &resolved, arch);
-        match rules::answer(&profile, &numbers.uses, arch) {
+        match rules::answer(&profile, numbers.only(), arch) {
             rules::Answer::First(clauses) => clauses.iter().map(|c| c.rule).collect(),
             rules::Answer::Always(..) => vec![],
         }

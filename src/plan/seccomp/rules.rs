@@ -4,7 +4,7 @@
 
 use super::arch::Arch;
 use super::precedence;
-use super::syscall::{Lookup, Syscall};
+use super::syscall::{Column, Lookup, Syscall};
 use super::{Action, Condition, ENOSYS, Error, Op, Options, Profile, Rule};
 
 /// The profile's names, resolved and checked.
@@ -18,18 +18,74 @@ pub(super) struct Resolved {
 /// A rule that concerns a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Use {
-    pub(super) number: u32,
+    number: u32,
     rule: u32,
     /// If `number` is a multiplexer: the subcall that the rule is about.
     call: Option<u8>,
 }
 
 /// The numbers that a profile speaks of on one architecture.
+///
+/// Of most numbers one rule without conditions is all that is said: those have a table, and only the others a list, which is sorted.
 pub(super) struct Numbers {
-    /// Sorted by number, then by order in the profile.
-    pub(super) uses: Vec<Use>,
+    arch: Arch,
+    /// The first rule without conditions, by number from [`Arch::first_number`] on: [`NONE`], or its index.
+    plain: [u16; MOST],
+    /// Rules with conditions, rules about a subcall, and numbers that have no place in the table: by number, then by order in the profile.
+    uses: Vec<Use>,
     /// The highest number that the profile names; `None` if it names none but 0.
     pub(super) highest: Option<u32>,
+}
+
+/// Numbers have a place in the table, but for ARM's private calls.
+const MOST: usize = 640;
+const NONE: u16 = u16::MAX;
+
+/// What is said of a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<'a> {
+    /// The first rule without conditions.
+    plain: Option<u32>,
+    /// The others.
+    uses: &'a [Use],
+}
+
+impl Numbers {
+    /// What is said of this number.
+    pub(super) fn said(&self, number: u32) -> Said<'_> {
+        let from = self.uses.partition_point(|used| used.number < number);
+        let to = self.uses.partition_point(|used| used.number <= number);
+        let place = number.checked_sub(self.arch.first_number()).and_then(|place| self.plain.get(place as usize));
+        Said { plain: place.filter(|rule| **rule != NONE).map(|rule| u32::from(*rule)), uses: &self.uses[from..to] }
+    }
+
+    /// All that is said, as if it were of one number.
+    #[cfg(test)]
+    pub(super) fn only(&self) -> Said<'_> {
+        let plain = self.plain.iter().find(|rule| **rule != NONE).map(|rule| u32::from(*rule));
+        Said { plain, uses: &self.uses }
+    }
+
+    /// Tells of each number that something is said of, in their order.
+    pub(super) fn each(&self, mut tell: impl FnMut(u32, Said<'_>)) {
+        let first = self.arch.first_number();
+        let top = self.highest.map_or(1, |highest| ((highest - first) as usize + 1).min(MOST));
+        let mut rest = &self.uses[..];
+        let next = |rest: &[Use]| rest.first().map_or(u32::MAX, |used| used.number);
+        let mut listed = next(rest);
+        for (place, rule) in self.plain[..top].iter().enumerate() {
+            let number = first + place as u32;
+            if *rule == NONE && number != listed {
+                continue;
+            }
+            let (uses, others) = rest.split_at(rest.iter().take_while(|used| used.number == number).count());
+            (rest, listed) = (others, next(others));
+            tell(number, Said { plain: (*rule != NONE).then_some(u32::from(*rule)), uses });
+        }
+        for uses in rest.chunk_by(|one, other| one.number == other.number) {
+            tell(uses[0].number, Said { plain: None, uses });
+        }
+    }
 }
 
 /// Conditions that must all hold, and what happens then.
@@ -106,69 +162,60 @@ pub(super) fn answers_newer(profile: &Profile<'_>, options: Options) -> bool {
 
 /// The numbers that the profile speaks of on one architecture.
 pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) -> Numbers {
-    let mut uses = Vec::with_capacity(resolved.names.len());
-    let mut highest = 0;
-    for &(syscall, rule) in &resolved.names {
-        // A rule that repeats the default action says nothing, but its names are known.
-        let silent = profile.rules[rule as usize].action == profile.default_action;
-        let mut add = |number: u32, call| {
-            highest = highest.max(number - arch.first_number());
-            if !silent {
-                uses.push(Use { number, rule, call });
+    let (column, first) = (Column::of(arch), arch.first_number());
+    // A rule that repeats the default action says nothing, but its names are known.
+    let silent = |rule: u32| profile.rules[rule as usize].action == profile.default_action;
+    let mut numbers = Numbers { arch, plain: [NONE; MOST], uses: Vec::new(), highest: None };
+    let mut highest = first;
+    // Names of a rule stand together.
+    for names in resolved.names.chunk_by(|one, other| one.1 == other.1) {
+        let rule = names[0].1;
+        let (silent, table) = (silent(rule), profile.rules[rule as usize].args.is_empty() && rule < u32::from(NONE));
+        for (syscall, _) in names {
+            if let Some(number) = column.number(*syscall) {
+                highest = highest.max(number);
+                match numbers.plain.get_mut((number - first) as usize) {
+                    _ if silent => {}
+                    Some(place) if table => *place = if *place == NONE { rule as u16 } else { *place },
+                    _ => numbers.uses.push(Use { number, rule, call: None }),
+                }
             }
-        };
-        if let Some(number) = syscall.number(arch) {
-            add(number, None);
+            if let Some(subcall) = column.subcall(*syscall) {
+                highest = highest.max(subcall.number);
+                if !silent {
+                    numbers.uses.push(Use { number: subcall.number, rule, call: Some(subcall.call) });
+                }
+            }
         }
-        if let Some(subcall) = syscall.subcall(arch) {
-            add(subcall.number, Some(subcall.call));
-        }
     }
-    Numbers { uses: by_number(uses, arch), highest: (highest > 0).then_some(arch.first_number() + highest) }
-}
-
-/// Sorted by number; equal ones stay in their order. The numbers are few and small, so that counting them is quicker than comparing.
-fn by_number(uses: Vec<Use>, arch: Arch) -> Vec<Use> {
-    const MOST: usize = 1024;
-    let place = |used: &Use| (used.number - arch.first_number()) as usize;
-    let mut starts = [0u16; MOST + 1];
-    // ARM has private calls, whose numbers are large; no profile has names for so many uses.
-    if uses.len() > usize::from(u16::MAX) || uses.iter().any(|used| place(used) >= MOST) {
-        let mut uses = uses;
-        uses.sort_by_key(|used| used.number);
-        return uses;
-    }
-    for used in &uses {
-        starts[place(used) + 1] += 1;
-    }
-    for at in 1..starts.len() {
-        starts[at] += starts[at - 1];
-    }
-    let mut sorted = uses.clone();
-    for used in uses {
-        let start = &mut starts[place(&used)];
-        sorted[usize::from(*start)] = used;
-        *start += 1;
-    }
-    sorted
+    // Those of the same number stay in their order.
+    numbers.uses.sort_by_key(|used| used.number);
+    numbers.highest = (highest > first).then_some(highest);
+    numbers
 }
 
 /// What a number gets, from all that is said of it.
-pub(super) fn answer(profile: &Profile<'_>, uses: &[Use], arch: Arch) -> Answer {
+pub(super) fn answer(profile: &Profile<'_>, said: Said<'_>, arch: Arch) -> Answer {
+    let always = |rule: usize| Answer::Always(profile.rules[rule].action, rule);
     let mut clauses = Vec::new();
-    for used in uses {
+    for used in said.uses {
         let i = used.rule as usize;
         let rule = &profile.rules[i];
-        if rule.args.is_empty() && used.call.is_none() {
-            return Answer::Always(rule.action, i);
+        match said.plain {
+            Some(plain) if plain < used.rule => break,
+            None if rule.args.is_empty() && used.call.is_none() => return always(i),
+            _ => {}
         }
         for conditions in separate(&rule.args) {
             let clause = Clause::new(rule.action, i, conditions, used.call, arch);
             if clause.conditions().next().is_none() {
-                return Answer::Always(rule.action, i);
+                return always(i);
             }
             clauses.push(clause);
         }
+    }
+    if let Some(plain) = said.plain {
+        return always(plain as usize);
     }
     if clauses.iter().any(|c| c.action != clauses[0].action) {
         precedence::sort(&mut clauses, arch);
@@ -187,12 +234,12 @@ fn separate(args: &[Condition]) -> std::slice::Chunks<'_, Condition> {
     });
     // An empty list has no chunks: the caller deals with rules without conditions, but a subcall
     // without further conditions needs its one clause.
-    let together = if args.is_empty() { NONE } else { args };
+    let together = if args.is_empty() { HOLDS } else { args };
     together.chunks(if repeated { 1 } else { together.len() })
 }
 
 /// One condition that always holds, so that it is dropped by [`Clause::new`].
-const NONE: &[Condition] = &[Condition { index: 0, value: 0, value_two: 0, op: Op::MaskedEq }];
+const HOLDS: &[Condition] = &[Condition { index: 0, value: 0, value_two: 0, op: Op::MaskedEq }];
 
 impl Clause {
     fn new(action: Action, rule: usize, args: &[Condition], call: Option<u8>, arch: Arch) -> Clause {

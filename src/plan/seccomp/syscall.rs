@@ -38,8 +38,8 @@ impl Lookup {
     pub fn find(&mut self, name: &str) -> Option<Syscall> {
         /// How many names that a profile leaves out are gone past one by one.
         const NEAR: usize = 4;
-        let near = self.next..(self.next + NEAR).min(table::COUNT);
-        let known = near.map(|i| i as u16).map(Syscall).find(|known| known.name() == name);
+        let mut near = self.next..(self.next + NEAR).min(table::COUNT);
+        let known = near.find(|i| nth_bytes(*i) == name.as_bytes()).map(|i| Syscall(i as u16));
         let found = known.or_else(|| Syscall::from_name(name))?;
         self.next = usize::from(found.0) + 1;
         Some(found)
@@ -52,7 +52,7 @@ impl Syscall {
         let (mut low, mut high) = (0, table::COUNT);
         while low < high {
             let middle = (low + high) / 2;
-            match nth_name(middle).as_bytes().cmp(name.as_bytes()) {
+            match nth_bytes(middle).cmp(name.as_bytes()) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return Some(Syscall(middle as u16)),
@@ -73,35 +73,66 @@ impl Syscall {
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        nth_name(usize::from(self.0))
+        let end = usize::from(table::ENDS[usize::from(self.0)]);
+        &table::NAMES[end - nth_bytes(usize::from(self.0)).len()..end]
     }
 
     /// Its own number on an architecture, if it has one there.
     pub fn number(self, arch: Arch) -> Option<u32> {
-        let short = column(arch)[usize::from(self.0)];
-        if short == ABSENT {
-            None
-        } else if arch == Arch::Arm && short >= ARM_PRIVATE_SHORT {
-            Some(ARM_PRIVATE + u32::from(short - ARM_PRIVATE_SHORT))
-        } else {
-            Some(arch.first_number() + u32::from(short))
-        }
+        Column::of(arch).number(self)
     }
 
     /// How it can also be reached through socketcall(2) or ipc(2) on that architecture.
     pub fn subcall(self, arch: Arch) -> Option<Subcall> {
-        let code = table::SUBCALLS[usize::from(self.0)];
-        if code == 0 || !arch.has_multiplexers() {
-            return None;
-        }
-        let (multiplexer, call) = if code & 0x80 == 0 { (SOCKETCALL, code) } else { (IPC, code & 0x7f) };
-        Some(Subcall { number: arch.first_number() + multiplexer, call })
+        Column::of(arch).subcall(self)
     }
 }
 
-fn nth_name(i: usize) -> &'static str {
+/// The numbers of one architecture, to ask for many.
+#[derive(Clone, Copy)]
+pub struct Column {
+    numbers: &'static [u16; table::COUNT],
+    first: u32,
+    /// Numbers from here on are [`ARM_PRIVATE`] calls; [`ABSENT`] where there are none.
+    private: u16,
+    multiplexers: bool,
+}
+
+impl Column {
+    /// Those of this architecture.
+    pub fn of(arch: Arch) -> Column {
+        let private = if arch == Arch::Arm { ARM_PRIVATE_SHORT } else { ABSENT };
+        Column { numbers: column(arch), first: arch.first_number(), private, multiplexers: arch.has_multiplexers() }
+    }
+
+    /// As [`Syscall::number`].
+    pub fn number(&self, syscall: Syscall) -> Option<u32> {
+        match self.numbers[usize::from(syscall.0)] {
+            ABSENT => None,
+            short if short >= self.private => Some(ARM_PRIVATE + u32::from(short - ARM_PRIVATE_SHORT)),
+            short => Some(self.first + u32::from(short)),
+        }
+    }
+
+    /// As [`Syscall::subcall`].
+    pub fn subcall(&self, syscall: Syscall) -> Option<Subcall> {
+        if !self.multiplexers {
+            return None;
+        }
+        let code = table::SUBCALLS[usize::from(syscall.0)];
+        let (multiplexer, call) = match code {
+            0 => return None,
+            code if code & 0x80 == 0 => (SOCKETCALL, code),
+            code => (IPC, code & 0x7f),
+        };
+        Some(Subcall { number: self.first + multiplexer, call })
+    }
+}
+
+/// The names one behind the other: what bytes are compared with, which needs no look at where characters begin.
+fn nth_bytes(i: usize) -> &'static [u8] {
     let start = if i == 0 { 0 } else { table::ENDS[i - 1] };
-    &table::NAMES[usize::from(start)..usize::from(table::ENDS[i])]
+    &table::NAMES.as_bytes()[usize::from(start)..usize::from(table::ENDS[i])]
 }
 
 /// Architectures that differ only in byte order share a column.

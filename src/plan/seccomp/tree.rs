@@ -77,7 +77,7 @@ impl<'g> Forest<'g> {
 
     /// The ranges of one architecture.
     pub(super) fn ranges(&mut self, arch: Arch, numbers: &Numbers, profile: &Profile<'_>) -> Ranges {
-        let mut list = Vec::with_capacity(numbers.uses.len() / 2 + 8);
+        let mut list = Vec::with_capacity(200);
         let mut next = if arch == Arch::X32 { X32_SYSCALL_BIT } else { 0 };
         let newer = self.newer.zip(numbers.highest);
         if let (Some((enosys, _)), Arch::S390 | Arch::S390X) = (newer, arch) {
@@ -86,12 +86,11 @@ impl<'g> Forest<'g> {
         }
         // Most numbers get what the one before got.
         let mut known = None;
-        for uses in numbers.uses.chunk_by(|a, b| a.number == b.number) {
-            let number = uses[0].number;
+        numbers.each(|number, said| {
             if number < next {
-                continue;
+                return;
             }
-            let answer = match rules::answer(profile, uses, arch) {
+            let answer = match rules::answer(profile, said, arch) {
                 Answer::Always(action, _) => match known {
                     Some((last, id)) if last == action => id,
                     _ => known.insert((action, self.graph.verdict(action.verdict()))).1,
@@ -103,7 +102,7 @@ impl<'g> Forest<'g> {
             }
             push(&mut list, number, answer);
             next = number + 1;
-        }
+        });
         match newer {
             Some((enosys, highest)) => {
                 if next <= highest {
