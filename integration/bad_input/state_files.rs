@@ -107,7 +107,7 @@ fn damaged_configuration() {
         let container = bundle.run_detached();
         let id = container.id.as_str();
         // What create made ready for exec is only a help.
-        damage(&state_root().join(id).join("exec.json"));
+        damage(&state_root().join(id).join("exec.saved"));
         Call::new(&["exec", id, "true"]).output().ok();
         damage(&state_root().join(id).join("config.json"));
         bench.judge(&format!("exec with a saved configuration that is {what}"), Call::new(&["exec", id, "true"]), &["config"]);

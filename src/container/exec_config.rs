@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `exec.json`: what `exec` needs of the configuration, made ready by `create`, which has all of it at hand.
+//! `exec.saved`: what `exec` needs of the configuration, made ready by `create`, which has all of it at hand.
 //!
 //! The saved config.json is mostly names of system calls: to read them, and to compile the same filter again, would take longer than all
 //! else that `exec` does, the command that a node runs most often. The file says nothing that config.json does not say: where there is
 //! none (a restored container), or none that can be read, that is used instead.
+//!
+//! One line of JSON, then the instructions of the filter as they are: as numbers or digits they would take longer to read than all the rest.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,10 @@ use crate::spec::load;
 use crate::spec::types::{Linux, Spec};
 
 /// The file's name.
-pub const FILE: &str = "exec.json";
+pub const FILE: &str = "exec.saved";
+
+/// Behind the JSON, which holds none; then the filter.
+const END: u8 = b'\n';
 
 /// The version of the file's shape, and of what the filter in it means: others are not read.
 const VERSION: u32 = 1;
@@ -35,16 +40,20 @@ struct Saved {
 struct Seccomp {
     flags: u64,
     listener: Option<(String, String)>,
-    /// An instruction each: code, jt, jf and k from the lowest bits on.
-    filter: Vec<u64>,
+    /// How many instructions follow.
+    instructions: usize,
 }
 
-fn to_number(insn: &SockFilter) -> u64 {
-    u64::from(insn.code) | u64::from(insn.jt) << 16 | u64::from(insn.jf) << 24 | u64::from(insn.k) << 32
+/// The size of an instruction: struct sock_filter.
+const SIZE: usize = 8;
+
+fn to_bytes(insn: &SockFilter) -> [u8; SIZE] {
+    let ([c, d], [k, l, m, n]) = (insn.code.to_le_bytes(), insn.k.to_le_bytes());
+    [c, d, insn.jt, insn.jf, k, l, m, n]
 }
 
-fn from_number(number: u64) -> SockFilter {
-    SockFilter { code: number as u16, jt: (number >> 16) as u8, jf: (number >> 24) as u8, k: (number >> 32) as u32 }
+fn from_bytes([c, d, jt, jf, k, l, m, n]: [u8; SIZE]) -> SockFilter {
+    SockFilter { code: u16::from_le_bytes([c, d]), jt, jf, k: u32::from_le_bytes([k, l, m, n]) }
 }
 
 /// Saves it, before the journal: from then on it counts.
@@ -69,10 +78,14 @@ fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
         seccomp: filter.map(|load| Seccomp {
             flags: load.flags,
             listener: load.listener.clone(),
-            filter: load.filter.iter().map(to_number).collect(),
+            instructions: load.filter.len(),
         }),
     };
-    serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write {FILE}: {error}")))
+    let mut bytes =
+        serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write {FILE}: {error}")))?;
+    bytes.push(END);
+    bytes.extend(filter.iter().flat_map(|load| &load.filter).flat_map(to_bytes));
+    Ok(bytes)
 }
 
 /// Reads it, where there is one that can be read.
@@ -81,9 +94,16 @@ pub fn load(entry: &Entry) -> Option<(Spec, Filter)> {
 }
 
 fn decode(bytes: &[u8]) -> Option<(Spec, Filter)> {
-    let saved: Saved = load::json(bytes).ok().filter(|saved: &Saved| saved.version == VERSION)?;
+    let (json, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == END)?);
+    let saved: Saved = load::json(json).ok().filter(|saved: &Saved| saved.version == VERSION)?;
+    let (instructions, cut) = rest[1..].as_chunks::<SIZE>();
+    // It is whole, or it is not there.
+    let expected = saved.seccomp.as_ref().map_or(0, |seccomp| seccomp.instructions);
+    if instructions.len() != expected || !cut.is_empty() {
+        return None;
+    }
     let filter = saved.seccomp.map(|seccomp| SeccompLoad {
-        filter: seccomp.filter.into_iter().map(from_number).collect(),
+        filter: instructions.iter().copied().map(from_bytes).collect(),
         flags: seccomp.flags,
         listener: seccomp.listener,
     });
@@ -129,6 +149,18 @@ mod tests {
         assert!(decode(b"").is_none() && decode(b"{}").is_none());
         let text = String::from_utf8(encode(&Spec::default(), None).unwrap()).unwrap();
         assert_eq!(decode(text.as_bytes()), Some((Spec::default(), Filter::Saved(None))));
-        assert!(decode(text.replace("\"version\":1", "\"version\":2").as_bytes()).is_none());
+        let other = format!("\"version\":{}", VERSION - 1);
+        assert!(decode(text.replace(&format!("\"version\":{VERSION}"), &other).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_filter_is_whole_or_not_there() {
+        let filter =
+            vec![SockFilter { code: 0x15, jt: 255, jf: 1, k: u32::MAX }, SockFilter { code: 6, jt: 0, jf: 0, k: 0x0a0a_0a0a }];
+        let load = SeccompLoad { filter, flags: 2, listener: Some(("/s".into(), "\n".into())) };
+        let bytes = encode(&Spec::default(), Some(&load)).unwrap();
+        assert_eq!(decode(&bytes), Some((Spec::default(), Filter::Saved(Some(load)))));
+        assert!((0..bytes.len()).all(|end| decode(&bytes[..end]).is_none()));
+        assert_eq!(decode(&[&bytes[..], b"\0"].concat()), None);
     }
 }

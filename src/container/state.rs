@@ -5,7 +5,7 @@
 //! |---------------|-----------------------------------------------------------------------------------------------------------|
 //! | `state.json`  | [`State`]; written before anything is made (the journal) and replaced atomically from then on              |
 //! | `config.json` | the configuration as it was at create: what the bundle says later has no effect (runtime.md)              |
-//! | `exec.json`   | of that what `exec` needs, made ready                                                                     |
+//! | `exec.saved`  | of that what `exec` needs, made ready                                                                     |
 //! | `resources.json` | the limits as `update` has changed them; not there before                                          |
 //! | `mounts.json` | the mounts as `mounts add` and `remove` have changed them; not there before                       |
 //! | `exec.fifo`   | the start gate; it is there exactly while the container is created and not started                        |

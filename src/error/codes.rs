@@ -32,17 +32,25 @@ macro_rules! codes {
         }
 
         /// Every code, in the order in which they are listed.
-        pub static CODES: &[Entry] = &[
-            $(Entry { code: Code::$code, name: $name, title: $title, hint: $hint, cause: $cause, check: $check, mend: $mend },)*
-        ];
+        pub static CODES: &[Code] = &[$(Code::$code,)*];
+
+        /// What is known of them, in the same order, [`FIELDS`] texts of each with NUL behind each text. As one text it has one address:
+        /// as texts of their own they would have hundreds, and every start of the program would relocate them, two pages in all.
+        static TEXTS: &str = concat!($($name, "\0", $title, "\0", $hint, "\0", $cause, "\0", $check, "\0", $mend, "\0",)*);
     };
 }
 
+/// How many texts an entry has.
+const FIELDS: usize = 6;
+
 impl Code {
     /// What is known of it.
-    pub fn entry(self) -> &'static Entry {
+    pub fn entry(self) -> Entry {
         // The table is made from the same list as the type, in its order.
-        &CODES[self as usize]
+        let mut texts = TEXTS.split('\0').skip(self as usize * FIELDS);
+        let mut next = || texts.next().unwrap_or_default();
+        let (name, title, hint, cause, check, mend) = (next(), next(), next(), next(), next(), next());
+        Entry { code: self, name, title, hint, cause, check, mend }
     }
 
     /// As it is printed: `E-NOEXEC`.
@@ -54,7 +62,7 @@ impl Code {
     pub fn parse(text: &str) -> Option<Code> {
         let upper = text.trim().to_ascii_uppercase();
         let bare = upper.strip_prefix("E-").unwrap_or(&upper);
-        CODES.iter().find(|entry| entry.name.strip_prefix("E-") == Some(bare)).map(|entry| entry.code)
+        CODES.iter().copied().find(|code| code.name().strip_prefix("E-") == Some(bare))
     }
 
     /// Its place in the table, for messages between processes of this program.
@@ -64,7 +72,7 @@ impl Code {
 
     /// The code at a place in the table.
     pub fn from_number(number: u8) -> Option<Code> {
-        CODES.get(usize::from(number)).map(|entry| entry.code)
+        CODES.get(usize::from(number)).copied()
     }
 }
 
@@ -485,7 +493,8 @@ mod tests {
     #[test]
     fn the_table_is_in_the_order_of_the_type_and_its_names_are_unique() {
         let mut names = std::collections::HashSet::new();
-        for (index, entry) in CODES.iter().enumerate() {
+        assert_eq!(TEXTS.matches('\0').count(), CODES.len() * FIELDS);
+        for (index, entry) in CODES.iter().map(|code| code.entry()).enumerate() {
             assert_eq!(entry.code as usize, index);
             assert_eq!(Code::from_number(entry.code.number()), Some(entry.code));
             assert_eq!(Code::parse(entry.name), Some(entry.code));
@@ -501,7 +510,7 @@ mod tests {
 
     #[test]
     fn every_code_says_all_there_is_to_say() {
-        for entry in CODES {
+        for entry in CODES.iter().map(|code| code.entry()) {
             for (what, text) in [("title", entry.title), ("cause", entry.cause), ("check", entry.check), ("mend", entry.mend)] {
                 assert!(text.len() > 10 && text.ends_with(['.', ')', '?']), "{}: {what}: {text:?}", entry.name);
                 assert!(!text.contains('\n'), "{}: {what}", entry.name);
@@ -529,7 +538,7 @@ mod tests {
             "open executable",
             "already exists",
         ];
-        for entry in CODES {
+        for entry in CODES.iter().map(|code| code.entry()) {
             let hint = entry.hint.to_lowercase();
             assert!(!words.iter().any(|word| hint.contains(word)), "{}: {hint}", entry.name);
         }

@@ -41,7 +41,9 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || cgroup.needs_process();
 
     let mut trees = rootfs.trees;
-    let mut child = before_root(spec, request, &namespaces, parent_first);
+    // As many as most containers have: what grows is copied, and leaves what it grew out of.
+    let mut child = Vec::with_capacity(64);
+    child.extend(before_root(spec, request, &namespaces, parent_first));
     child.extend(rootfs.mounts);
     if request.notify_socket.is_some() && spec.process.is_some() && namespaces.new.contains(Namespaces::MOUNT) {
         child.push(notify_mount(request, trees_first, &mut trees));

@@ -89,7 +89,8 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
         Ok(propagation) => (propagation, Vec::new()),
         Err(problem) => (RootPropagation::default(), vec![problem]),
     };
-    let mut planned = Mounts::default();
+    // As many as most containers have.
+    let mut planned = Mounts { steps: Vec::with_capacity(40), ..Mounts::default() };
     attach(context, &path, propagation, &mut planned);
     mounts::plan(context, &mut planned);
     if context.spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty()) && context.mount_label().is_none() {

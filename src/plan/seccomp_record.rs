@@ -89,6 +89,7 @@ pub fn profile(calls: &[Called], more: Vec<String>) -> Recorded {
     }
     names.sort_unstable();
     names.dedup();
+    let names = names.iter().collect();
     let allowed = SeccompSyscall { names, action: Action::Allow.oci_name().into(), ..SeccompSyscall::default() };
     let seccomp = Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
@@ -103,7 +104,7 @@ pub fn profile(calls: &[Called], more: Vec<String>) -> Recorded {
 /// The calls that a profile allows whatever their arguments.
 pub fn allowed(seccomp: &Seccomp) -> Vec<String> {
     let plain = seccomp.syscalls.iter().filter(|rule| rule.action == Action::Allow.oci_name() && rule.args.is_empty());
-    plain.flat_map(|rule| rule.names.iter().cloned()).collect()
+    plain.flat_map(|rule| rule.names.iter().map(String::from)).collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@
 //! after a byte 0 or 1. A message that is cut, too long, or has something after its end is refused: both ends are this binary, but the
 //! sender of `Failed` may hold text that an image chose.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Code, Error, Kind, Side, readable};
@@ -305,16 +306,22 @@ impl Reader<'_> {
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
+    /// Where messages are received: made once, because memory that was used before is zeroed by touching all of it.
+    room: RefCell<Vec<u8>>,
 }
 
 /// A message, and the descriptor that came with it.
 pub type Delivery<M> = (M, Option<OwnedFd>);
 
 impl Channel {
+    fn of(socket: OwnedFd) -> Channel {
+        Channel { socket, room: RefCell::default() }
+    }
+
     /// Two ends.
     pub fn pair() -> call::Result<(Channel, Channel)> {
         let (one, two) = socket::pair(socket::Kind::SeqPacket)?;
-        Ok((Channel { socket: one }, Channel { socket: two }))
+        Ok((Channel::of(one), Channel::of(two)))
     }
 
     /// Sends one message, with a descriptor where there is one. EPIPE where the other end is gone.
@@ -324,10 +331,14 @@ impl Channel {
 
     /// The next message; waits for it. None where the other end is gone and has left no more; EBADMSG where it is no message.
     pub fn receive<M: Message>(&self) -> call::Result<Option<Delivery<M>>> {
-        let mut buffer = vec![0; M::MOST];
-        let received = match socket::receive(&self.socket, &mut buffer) {
+        let mut room = self.room.borrow_mut();
+        if room.len() < M::MOST {
+            *room = vec![0; M::MOST];
+        }
+        let buffer = &mut room[..M::MOST];
+        let received = match socket::receive(&self.socket, buffer) {
             // Said once, before what is left to read, when the other end went without reading all that we sent.
-            Err(error) if error.errno == Errno::ECONNRESET => socket::receive(&self.socket, &mut buffer)?,
+            Err(error) if error.errno == Errno::ECONNRESET => socket::receive(&self.socket, buffer)?,
             other => other?,
         };
         if received.length == 0 {
@@ -374,7 +385,7 @@ mod tests {
             let sent = Error { kind, ..failure() };
             assert_eq!(Error::decode(&sent.encode()), Some(sent));
         }
-        for entry in crate::error::codes::CODES {
+        for entry in crate::error::codes::CODES.iter().map(|code| code.entry()) {
             let sent = failure().cause(entry.code);
             assert_eq!(Error::decode(&sent.encode()), Some(sent));
         }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Before the C library begins: commands that put a process into a container run the program again through a read-only view of its file
+//! Before the C library begins, two things. First, commands that put a process into a container run the program again through a read-only view of its file
 //! ([`crate::linux::exe`] says why, and does it in the cases that are left over here: no CAP_SYS_ADMIN, or a caller's seccomp filter).
 //!
 //! Running the program twice costs its start twice: the C library asks the processor for its features (68 times, each a trip to the
 //! hypervisor in a virtual machine), relocates the program, and so on. So the first of the two runs does nothing but that: four system
 //! calls at the entry point, the last of them execveat(2). `hack/build` makes `berth_entry` the entry point; without that flag of the
 //! linker everything works as well, later and slower.
+//!
+//! Second, the pages that a command is going to write to are taken at once.
 //!
 //! Nothing here may use what the C library has not set up yet: no thread-local storage, no pointer that is in memory (it is not relocated),
 //! and no function of any library, in an unoptimised build not even of `core`. What is left is arithmetic on addresses.
@@ -27,10 +29,16 @@ mod early {
         "sub $128, %rsp",
         "mov %rsp, %rsi",
         "call {view}",
+        // What comes back is whether a process is going to be put into a container.
+        "mov %eax, %esi",
+        "mov %rbx, %rdi",
+        "lea __ehdr_start(%rip), %rdx",
+        "call {touch}",
         "mov %rbx, %rsp",
         "xor %edx, %edx",
         "jmp _start",
         view = sym run_through_view,
+        touch = sym touch,
         options(att_syntax)
     );
 
@@ -73,8 +81,8 @@ mod early {
     }
 
     /// `stack`: argc, argv, null, envp, null, auxv, as execve(2) lays it out. `room`: 128 bytes. Returns where
-    /// nothing needs to be done, or nothing can be.
-    unsafe extern "C" fn run_through_view(stack: usize, room: usize) {
+    /// nothing needs to be done, or nothing can be: whether this is a command that puts a process into a container.
+    unsafe extern "C" fn run_through_view(stack: usize, room: usize) -> bool {
         const AT_EXECFN: usize = 31;
         // SAFETY: this is the layout of a new process's stack (System V ABI), and nothing has changed it yet; lists are left at their ends.
         unsafe {
@@ -89,7 +97,7 @@ mod early {
                 at += WORD;
             }
             if !enters {
-                return;
+                return false;
             }
             at = envp;
             while word(at) != 0 {
@@ -98,7 +106,7 @@ mod early {
             at += WORD;
             while word(at) != AT_EXECFN {
                 if word(at) == 0 {
-                    return;
+                    return true;
                 }
                 at += 2 * WORD;
             }
@@ -107,6 +115,41 @@ mod early {
             if !begins(path, b"/dev/fd/") {
                 execute(path, argv, envp, room);
             }
+        }
+        true
+    }
+
+    /// Takes at once the pages that every command is going to write to, which otherwise is a fault for each: what is relocated, what else
+    /// has a value to begin with, the beginning of what has none (the arena), and the stack. `stack` is where that is, `program` where the
+    /// file's first byte is in memory.
+    unsafe extern "C" fn touch(stack: usize, enters: bool, program: usize) {
+        const PAGE: usize = 4096;
+        /// Linux 5.14. Where it fails, there are faults.
+        const MADV_POPULATE_WRITE: usize = 23;
+        // Of the beginning of the arena, and of the stack: little more than what is written to in any case, counted in page faults.
+        let (heap, deep) = if enters { (24 * PAGE, 9 * PAGE) } else { (4 * PAGE, 2 * PAGE) };
+        // SAFETY: an ELF header, and the program headers that it tells of: offset, size and number (elf(5)).
+        unsafe {
+            let (mut header, count) = (program + word(program + 32), word(program + 56) & 0xffff);
+            let (mut from, mut to, mut end) = (0, 0, 0);
+            let mut at = 0;
+            while at < count {
+                let (address, in_file, in_memory) = (program + word(header + 16), word(header + 32), word(header + 40));
+                let kind = word(header);
+                if kind as u32 == libc::PT_LOAD && (kind >> 32) as u32 & libc::PF_W != 0 {
+                    if from == 0 {
+                        from = address & !(PAGE - 1);
+                    }
+                    to = address + in_file;
+                    end = address + in_memory;
+                }
+                header += 56;
+                at += 1;
+            }
+            let to = if to + heap < end { to + heap } else { end };
+            call(libc::SYS_madvise, from, to - from, MADV_POPULATE_WRITE, 0, 0);
+            let bottom = (stack - deep) & !(PAGE - 1);
+            call(libc::SYS_madvise, bottom, stack - bottom, MADV_POPULATE_WRITE, 0, 0);
         }
     }
 

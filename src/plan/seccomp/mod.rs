@@ -58,6 +58,7 @@ mod oracle;
 mod tests;
 
 use crate::linux::types::SockFilter;
+use crate::spec::types::CallNames;
 pub use arch::{Arch, X32_SYSCALL_BIT};
 pub use syscall::{Subcall, Syscall};
 
@@ -192,7 +193,7 @@ pub struct Condition {
 #[derive(Clone, Debug)]
 pub struct Rule<'a> {
     /// Names of system calls.
-    pub names: &'a [String],
+    pub names: &'a CallNames,
     /// What to do with them.
     pub action: Action,
     /// Under which conditions.

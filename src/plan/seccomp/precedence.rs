@@ -128,7 +128,7 @@ mod tests {
 
     /// The order of rules about one system call, as indices into `rules`.
     fn order(rules: &[Short], arch: Arch) -> Vec<usize> {
-        let names = [String::from("socket")];
+        let names = ["socket"].iter().collect();
         let rules = rules.iter().map(|(action, args)| Rule {
             names: &names,
             action: *action,

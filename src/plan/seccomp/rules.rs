@@ -66,25 +66,46 @@ impl Numbers {
         Said { plain, uses: &self.uses }
     }
 
-    /// Tells of each number that something is said of, in their order.
-    pub(super) fn each(&self, mut tell: impl FnMut(u32, Said<'_>)) {
+    /// Every number that something is said of, in their order.
+    pub(super) fn each(&self) -> Each<'_> {
         let first = self.arch.first_number();
         let top = self.highest.map_or(1, |highest| ((highest - first) as usize + 1).min(MOST));
-        let mut rest = &self.uses[..];
-        let next = |rest: &[Use]| rest.first().map_or(u32::MAX, |used| used.number);
-        let mut listed = next(rest);
-        for (place, rule) in self.plain[..top].iter().enumerate() {
-            let number = first + place as u32;
-            if *rule == NONE && number != listed {
-                continue;
+        Each { first, place: 0, plain: &self.plain[..top], uses: &self.uses }
+    }
+}
+
+/// What [`Numbers::each`] gives: the first of numbers side by side of which the same is said, how many they are, and what that is.
+pub(super) struct Each<'a> {
+    first: u32,
+    place: usize,
+    plain: &'a [u16],
+    uses: &'a [Use],
+}
+
+impl<'a> Iterator for Each<'a> {
+    type Item = (u32, u32, Said<'a>);
+
+    fn next(&mut self) -> Option<(u32, u32, Said<'a>)> {
+        let listed = self.uses.first().map_or(u32::MAX, |used| used.number);
+        // Where in the table that is, or behind it.
+        let wall = self.plain.len().min((listed - self.first) as usize);
+        while self.place < wall && self.plain[self.place] == NONE {
+            self.place += 1;
+        }
+        let begun = self.place;
+        if begun < wall {
+            let rule = self.plain[begun];
+            while self.place < wall && self.plain[self.place] == rule {
+                self.place += 1;
             }
-            let (uses, others) = rest.split_at(rest.iter().take_while(|used| used.number == number).count());
-            (rest, listed) = (others, next(others));
-            tell(number, Said { plain: (*rule != NONE).then_some(u32::from(*rule)), uses });
+            let said = Said { plain: Some(rule.into()), uses: &[] };
+            return Some((self.first + begun as u32, (self.place - begun) as u32, said));
         }
-        for uses in rest.chunk_by(|one, other| one.number == other.number) {
-            tell(uses[0].number, Said { plain: None, uses });
-        }
+        let uses = self.uses.chunk_by(|one, other| one.number == other.number).next()?;
+        self.uses = &self.uses[uses.len()..];
+        let plain = self.plain.get(wall).filter(|rule| **rule != NONE).map(|rule| u32::from(*rule));
+        self.place = (wall + 1).min(self.plain.len());
+        Some((listed, 1, Said { plain, uses }))
     }
 }
 
@@ -111,9 +132,8 @@ pub(super) fn resolve(profile: &Profile<'_>) -> Result<Resolved, Error> {
     if profile.default_action == Action::Notify {
         return Err(Error::NotifyDefault);
     }
-    let count = profile.rules.iter().map(|r| r.names.len()).sum();
     let mut lookup = Lookup::default();
-    let mut resolved = Resolved { names: Vec::with_capacity(count), unknown: Vec::new() };
+    let mut resolved = Resolved { names: Vec::with_capacity(512), unknown: Vec::new() };
     for (i, rule) in profile.rules.iter().enumerate() {
         if rule.action != profile.default_action {
             check_conditions(i, rule)?;
@@ -122,7 +142,7 @@ pub(super) fn resolve(profile: &Profile<'_>) -> Result<Resolved, Error> {
             match lookup.find(name) {
                 Some(syscall) => resolved.names.push((syscall, i as u32)),
                 None if name.is_empty() => return Err(Error::EmptyName { rule: i }),
-                None => resolved.unknown.push(name.clone()),
+                None => resolved.unknown.push(name.to_string()),
             }
             if rule.action == Action::Notify && name == "write" {
                 return Err(Error::NotifyWrite { rule: i });
@@ -188,10 +208,28 @@ pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) ->
             }
         }
     }
-    // Those of the same number stay in their order.
-    numbers.uses.sort_by_key(|used| used.number);
+    // They are few, and mostly stand in their order.
+    sort(&mut numbers.uses);
     numbers.highest = (highest > first).then_some(highest);
     numbers
+}
+
+/// By number; those of the same number stay in their order.
+fn sort(uses: &mut [Use]) {
+    /// The standard library's way takes a page of the stack.
+    const MANY: usize = 200;
+    if uses.len() > MANY {
+        return uses.sort_by_key(|used| used.number);
+    }
+    for end in 1..uses.len() {
+        let used = uses[end];
+        let mut place = end;
+        while place > 0 && uses[place - 1].number > used.number {
+            uses[place] = uses[place - 1];
+            place -= 1;
+        }
+        uses[place] = used;
+    }
 }
 
 /// What a number gets, from all that is said of it.

@@ -106,6 +106,7 @@ impl Column {
     }
 
     /// As [`Syscall::number`].
+    #[inline(always)]
     pub fn number(&self, syscall: Syscall) -> Option<u32> {
         match self.numbers[usize::from(syscall.0)] {
             ABSENT => None,
@@ -115,6 +116,7 @@ impl Column {
     }
 
     /// As [`Syscall::subcall`].
+    #[inline(always)]
     pub fn subcall(&self, syscall: Syscall) -> Option<Subcall> {
         if !self.multiplexers {
             return None;
@@ -130,6 +132,7 @@ impl Column {
 }
 
 /// The names one behind the other: what bytes are compared with, which needs no look at where characters begin.
+#[inline(always)]
 fn nth_bytes(i: usize) -> &'static [u8] {
     let start = if i == 0 { 0 } else { table::ENDS[i - 1] };
     &table::NAMES.as_bytes()[usize::from(start)..usize::from(table::ENDS[i])]

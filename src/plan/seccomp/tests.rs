@@ -225,7 +225,7 @@ fn nothing_but_a_default() {
 fn explanations() {
     let owned = docker();
     let rule_of = |name: &str, errno: bool| {
-        let fits = |r: &(Vec<String>, Action, Vec<Condition>)| r.0.iter().any(|n| n == name) && (r.1 != Action::Allow) == errno;
+        let fits = |r: &(CallNames, Action, Vec<Condition>)| r.0.contains(name) && (r.1 != Action::Allow) == errno;
         owned.rules.iter().position(fits).unwrap()
     };
     let told = |arch: Arch, nr, args: [u64; 6]| explain(&owned.profile(), NATIVE, arch.audit(), nr, &args).unwrap();

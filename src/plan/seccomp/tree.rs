@@ -84,25 +84,21 @@ impl<'g> Forest<'g> {
             push(&mut list, 0, enosys);
             next = 1;
         }
-        // Most numbers get what the one before got.
-        let mut known = None;
-        numbers.each(|number, said| {
-            if number < next {
-                return;
+        for (number, count, said) in numbers.each() {
+            let (number, end) = (number.max(next), number + count);
+            if end <= number {
+                continue;
             }
             let answer = match rules::answer(profile, said, arch) {
-                Answer::Always(action, _) => match known {
-                    Some((last, id)) if last == action => id,
-                    _ => known.insert((action, self.graph.verdict(action.verdict()))).1,
-                },
+                Answer::Always(action, _) => self.graph.verdict(action.verdict()),
                 Answer::First(clauses) => condition::clauses(self.graph, arch, &clauses, self.default),
             };
             if number > next {
                 push(&mut list, next, self.default);
             }
             push(&mut list, number, answer);
-            next = number + 1;
-        });
+            next = end;
+        }
         match newer {
             Some((enosys, highest)) => {
                 if next <= highest {

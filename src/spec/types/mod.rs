@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 
+mod call_names;
 mod docker;
 mod linux;
 mod object;
@@ -19,6 +20,7 @@ mod process;
 mod resources;
 mod seccomp;
 
+pub use call_names::CallNames;
 pub use docker::*;
 pub use linux::*;
 pub(crate) use object::object;

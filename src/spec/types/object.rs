@@ -185,6 +185,14 @@ impl Item for String {
     }
 }
 
+/// The text, if it may stand in a configuration.
+pub(super) fn checked<E: Error>(text: &str) -> Result<&str, E> {
+    match text.as_bytes().contains(&0) {
+        true => Err(E::custom("holds a NUL character")),
+        false => Ok(text),
+    }
+}
+
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -195,10 +203,7 @@ impl Visitor<'_> for Text {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
-        match text.contains('\0') {
-            true => Err(E::custom("holds a NUL character")),
-            false => Ok(text.to_string()),
-        }
+        checked(text).map(str::to_string)
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `linux.seccomp` of config.json (config-linux.md, "Seccomp").
 
-use super::object;
+use super::{CallNames, object};
 
 object! {
     /// The system call filter.
@@ -25,7 +25,7 @@ object! {
     /// One rule.
     pub struct SeccompSyscall {
         /// The calls, by name; at least one.
-        names: Vec<String> = "names",
+        names: CallNames = "names",
         /// What to do on them.
         action: String = "action",
         /// The errno (or trace message) of that action; absent means EPERM.

@@ -3,13 +3,14 @@
 
 use super::super::{Action, Arch, Condition, Error, Op, Options, Profile, Program, Rule, compile};
 use super::scmp;
+use crate::spec::types::CallNames;
 
 /// A profile that owns its names, for tests.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Owned {
     pub(in super::super) default_action: Action,
     pub(in super::super) architectures: Vec<Arch>,
-    pub(in super::super) rules: Vec<(Vec<String>, Action, Vec<Condition>)>,
+    pub(in super::super) rules: Vec<(CallNames, Action, Vec<Condition>)>,
 }
 
 impl Owned {
@@ -18,8 +19,7 @@ impl Owned {
     }
 
     pub(in super::super) fn rule(mut self, names: &[&str], action: Action, args: &[Condition]) -> Owned {
-        let names = names.iter().map(|n| n.to_string()).collect();
-        self.rules.push((names, action, args.to_vec()));
+        self.rules.push((names.iter().collect(), action, args.to_vec()));
         self
     }
 
@@ -35,7 +35,7 @@ impl Owned {
     pub(in super::super) fn known_to_libseccomp(mut self, native: Arch) -> Owned {
         let arches: Vec<Arch> = self.architectures.iter().copied().chain([native]).collect();
         for (names, ..) in &mut self.rules {
-            names.retain(|name| scmp::knows(name, &arches));
+            *names = names.iter().filter(|name| scmp::knows(name, &arches)).collect();
         }
         self
     }
@@ -50,10 +50,9 @@ pub(in super::super) fn docker() -> Owned {
     let config: serde_json::Value = serde_json::from_str(include_str!("../../../spec/fixtures/docker.json")).unwrap();
     let json = &config["linux"]["seccomp"];
     let errno = |v: &serde_json::Value| v.as_u64().map(|n| n as u32);
-    let strings = |v: &serde_json::Value| -> Vec<String> {
-        let list = v.as_array().unwrap().iter();
-        list.map(|s| s.as_str().unwrap().to_string()).collect()
-    };
+    fn strings(list: &serde_json::Value) -> impl Iterator<Item = &str> {
+        list.as_array().unwrap().iter().map(|text| text.as_str().unwrap())
+    }
     let condition = |v: &serde_json::Value| Condition {
         index: v["index"].as_u64().unwrap() as u32,
         value: v["value"].as_u64().unwrap(),
@@ -63,7 +62,7 @@ pub(in super::super) fn docker() -> Owned {
     let default = json["defaultAction"].as_str().unwrap();
     Owned {
         default_action: Action::from_oci(default, errno(&json["defaultErrnoRet"])).unwrap(),
-        architectures: strings(&json["architectures"]).iter().map(|n| Arch::from_oci(n).unwrap()).collect(),
+        architectures: strings(&json["architectures"]).map(|n| Arch::from_oci(n).unwrap()).collect(),
         rules: json["syscalls"]
             .as_array()
             .unwrap()
@@ -72,7 +71,7 @@ pub(in super::super) fn docker() -> Owned {
                 let action = rule["action"].as_str().unwrap();
                 let args = rule["args"].as_array().map_or(&[][..], Vec::as_slice);
                 (
-                    strings(&rule["names"]),
+                    strings(&rule["names"]).collect(),
                     Action::from_oci(action, errno(&rule["errnoRet"])).unwrap(),
                     args.iter().map(condition).collect(),
                 )

@@ -241,7 +241,7 @@ fn any_condition() -> impl Strategy<Value = Condition> {
 }
 
 fn any_profile(arches: &'static [Arch], actions: &'static [Action]) -> impl Strategy<Value = Owned> {
-    let names = prop::collection::vec(prop::sample::select(NAMES).prop_map(String::from), 1..3);
+    let names = prop::collection::vec(prop::sample::select(NAMES), 1..3).prop_map(|names| names.iter().collect::<CallNames>());
     let conditions = prop::collection::vec(any_condition(), 0..4);
     let rules = prop::collection::vec((names, prop::sample::select(actions), conditions), 1..6);
     let default = prop::sample::select(vec![Action::Errno(1), Action::KillProcess, Action::Allow, Action::Trace(1)]);
