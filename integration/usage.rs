@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
         .needs(&[Need::Controller("memory"), Need::Controller("pids"), Need::File("/proc/pressure/cpu")])
         .differs(OWN),
     test!(top_once).needs(&[Need::Cgroup2]).differs(OWN),
+    test!(top_makes_no_state_root).differs(OWN),
     test!(top_on_a_terminal_shows_what_comes_and_goes_at_once).differs(OWN),
 ];
 
@@ -146,6 +147,16 @@ fn top_once() {
     // Again, the other way to say it.
     assert_eq!(Call::new(&["top", "--once", "--interval", "100ms"]).output().ok().lines().count(), 3);
     assert!(Call::new(&["top", "--interval", "0s"]).output().fails().contains("interval"));
+}
+
+/// It only looks: what is not there yet is waited for on a terminal, and empty or, where it was named, an error otherwise.
+fn top_makes_no_state_root() {
+    let root = crate::harness::bundle::state_root().join("none");
+    let top =
+        |arguments: &[&str]| Call::program(&[&[crate::harness::call::runtime().to_str().unwrap()], arguments].concat()).output();
+    let text = top(&["--root", root.to_str().unwrap(), "top", "--once"]).fails();
+    assert!(text.contains("--root: there is no directory"), "{text}");
+    assert!(!root.exists());
 }
 
 /// The interval is far longer than the test: nothing goes by the clock. script(1) of util-linux gives it a terminal.

@@ -285,8 +285,16 @@ fn show_top(context: &Context) -> Result<u8> {
         Some(words) => limits::duration(words)?,
         None => Duration::from_millis(if once { 500 } else { 2000 }),
     };
-    let store = Store::create(&context.global.root)?;
     let (mut top, mut looks) = (Top::default(), 0);
+    let store = match Store::open(&context.global.root)? {
+        Some(store) => store,
+        None if !once => {
+            print(&format!("{CLEAR}{}", top.table(&[], interval)))?;
+            usage::await_store(&context.global.root)?
+        }
+        None if context.global.root_given => return Err(no_root(context)),
+        None => return print(&top.table(&[], interval)).map(|()| DONE),
+    };
     usage::follow(&store, interval, !once, &mut |all, time| {
         let table = top.table(all, time);
         looks += 1;
@@ -294,11 +302,18 @@ fn show_top(context: &Context) -> Result<u8> {
             // Rates need two looks.
             true if looks == 1 => Ok(true),
             true => print(&table).map(|()| false),
-            // From the upper left corner, and nothing left of before; console_codes(4).
-            false => print_or_end(&format!("\x1b[H\x1b[2J{table}")),
+            false => print_or_end(&format!("{CLEAR}{table}")),
         }
     })?;
     Ok(DONE)
+}
+
+/// From the upper left corner, and nothing left of before; console_codes(4).
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Who names a state root means one that is there.
+fn no_root(context: &Context) -> Error {
+    Error::new(Kind::Usage, format!("--root: there is no directory {}", context.global.root))
 }
 
 fn send(context: &Context) -> Result<u8> {
@@ -354,9 +369,7 @@ fn show_list(context: &Context) -> Result<u8> {
         return Err(Error::new(Kind::Usage, format!("--format: \"{format}\" is neither table nor json")));
     }
     let store = match Store::open(&context.global.root)? {
-        None if context.global.root_given => {
-            return Err(Error::new(Kind::Usage, format!("--root: there is no directory {}", context.global.root)));
-        }
+        None if context.global.root_given => return Err(no_root(context)),
         store => store,
     };
     if context.args.on("quiet") {

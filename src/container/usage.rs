@@ -83,6 +83,16 @@ const STALL_PERCENT: u32 = 10;
 /// However much the kernel tells, nobody reads faster.
 const SHORTEST: Duration = Duration::from_millis(200);
 
+/// The state root, as soon as it is there: the first container makes it.
+pub fn await_store(path: &str) -> Result<Store> {
+    loop {
+        match Store::open(path)? {
+            Some(store) => return Ok(store),
+            None => std::thread::sleep(SHORTEST),
+        }
+    }
+}
+
 /// Tells what all containers use, each time with the time since the last time, until `tell` says that nobody listens any more; with
 /// `pushed` also when the kernel tells of something before the interval is over.
 pub fn follow(
