@@ -43,7 +43,7 @@ impl Cgroup {
     /// Where a process that joins the container goes: its cgroup, or that cgroup's children where `subs` ask for them. A container that
     /// gives its own cgroup over to children (systemd does) takes it where its first process, `init`, is. A caller that is in the
     /// container's cgroup already, or below, has chosen the place itself.
-    pub fn exec_place(&self, init: i32, subs: &[SubCgroup]) -> Result<Place> {
+    pub fn exec_place(mut self, init: i32, subs: &[SubCgroup]) -> Result<Place> {
         let v1 = self.saved.v1.iter().zip(&self.v1).filter_map(|(saved, dir)| {
             let wanted = |sub: &&SubCgroup| {
                 sub.controllers.is_empty() || sub.controllers.iter().any(|name| saved.controllers.contains(name))
@@ -61,15 +61,16 @@ impl Cgroup {
         if sub.is_none() && is_below(&probe::own_cgroup(), &saved.path) {
             return Ok(Place { v2: None, v1, unit: None });
         }
-        let v2 = match sub {
-            None if self.saved.leaf.is_some() || gives_way(dir)? => of_init(saved, init)?,
-            _ => below(dir, sub)?,
+        let elsewhere = match sub {
+            None if self.saved.leaf.is_some() || gives_way(dir)? => Some(of_init(saved, init)?),
+            None => None,
+            sub => Some(below(dir, sub)?),
         };
         if let Some(unit) = self.saved.unit.as_ref().filter(|unit| unit.runtime_dir.is_some()) {
-            let below = v2.path().strip_prefix(dir.path()).unwrap_or_default().to_string();
+            let below = elsewhere.as_ref().and_then(|v2| v2.path().strip_prefix(dir.path())).unwrap_or_default().to_string();
             return Ok(Place { v2: None, v1, unit: Some((unit.clone(), below)) });
         }
-        Ok(Place { v2: Some(v2), v1, unit: None })
+        Ok(Place { v2: elsewhere.or_else(|| self.v2.take()), v1, unit: None })
     }
 }
 

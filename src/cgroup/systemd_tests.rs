@@ -113,7 +113,7 @@ fn a_scope_with_limits() {
 
     // One that joins later.
     let joining = Sleeper::new();
-    again.exec_place(sleeper.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+    Cgroup::reopen(again.saved()).unwrap().exec_place(sleeper.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
     assert_eq!(joining.cgroup(), format!("0::{}", saved.path));
     again.freeze().unwrap();
     again.kill().unwrap();

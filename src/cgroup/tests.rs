@@ -458,10 +458,10 @@ fn a_joining_process_finds_its_place() {
     let (init, joining) = (Sleeper::new(), Sleeper::new());
     let now = || std::fs::read_to_string(format!("/proc/{}/cgroup", joining.pid())).unwrap();
     cgroup.enter(init.pid(), false).unwrap();
-    cgroup.exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+    Cgroup::reopen(cgroup.saved()).unwrap().exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
     assert!(now().contains("0::/unit-l\n"), "{}", now());
     std::fs::create_dir_all(format!("{at}/sub/deeper")).unwrap();
-    let place = |sub: &str| cgroup.exec_place(init.pid(), &[SubCgroup::parse(sub).unwrap()]);
+    let place = |sub: &str| Cgroup::reopen(cgroup.saved()).unwrap().exec_place(init.pid(), &[SubCgroup::parse(sub).unwrap()]);
     place("sub/deeper").unwrap().enter(joining.pid(), false).unwrap();
     assert!(now().contains("0::/unit-l/sub/deeper\n"), "{}", now());
     assert_eq!(place("none").err().unwrap().errno, Some(Errno::ENOENT));
@@ -470,10 +470,10 @@ fn a_joining_process_finds_its_place() {
     if let Some(controller) = probe::v2_controllers().into_iter().find(|name| ["memory", "hugetlb"].contains(&name.as_str())) {
         std::fs::write(format!("{at}/sub/cgroup.procs"), init.pid().to_string()).unwrap();
         std::fs::write(format!("{at}/cgroup.subtree_control"), format!("+{controller}")).unwrap();
-        cgroup.exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+        Cgroup::reopen(cgroup.saved()).unwrap().exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
         assert!(now().contains("0::/unit-l/sub\n"), "{}", now());
         let outside = Sleeper::new();
-        let error = cgroup.exec_place(outside.pid(), &[]).err().unwrap();
+        let error = Cgroup::reopen(cgroup.saved()).unwrap().exec_place(outside.pid(), &[]).err().unwrap();
         assert!(error.hint.as_deref().unwrap_or_default().contains("use --cgroup"), "{error}");
     }
     cgroup.kill().unwrap();
@@ -504,7 +504,7 @@ fn a_cgroup_is_given_over_below_the_limits() {
     }
     let again = Cgroup::reopen(cgroup.saved()).unwrap();
     let joining = Sleeper::new();
-    again.exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
+    Cgroup::reopen(again.saved()).unwrap().exec_place(init.pid(), &[]).unwrap().enter(joining.pid(), false).unwrap();
     assert!(std::fs::read_to_string(format!("/proc/{}/cgroup", joining.pid())).unwrap().contains("0::/unit-m/inner\n"));
     assert_eq!(again.pids().unwrap().len(), 2);
     again.kill().unwrap();

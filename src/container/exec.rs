@@ -68,7 +68,7 @@ pub fn exec(
     };
     let pidfd_socket = request.pidfd_socket.as_ref().map(|path| create::connect(path, "pidfd socket")).transpose()?;
     let signals = if request.detach { None } else { Some(Signals::take()?) };
-    drop((entry, cgroup));
+    drop(entry);
     let inherited = Inherited::lend(&plan)?;
     let span = trace::span(|| "make the process".into());
     let spawned = process::exec::join(&plan, first, context, &state.for_hooks(super::state::Status::Running), place.clone_into());
@@ -89,7 +89,10 @@ pub fn exec(
     let Some(signals) = signals else { return Ok(0) };
     // Its program may run for long.
     trace::write(None).unwrap_or_else(|error| warn(&[error.to_string()]));
-    foreground::wait(spawned, &signals, None, None)
+    let ended = foreground::wait(spawned, &signals, None, None);
+    // The command ends now, and with it all that it has open.
+    std::mem::forget(signals);
+    ended
 }
 
 /// Puts the process where it belongs, and waits until it runs its program.
@@ -163,10 +166,11 @@ impl Inherited {
         let mut before = Inherited { oom_score_adj: None, cpus: None };
         if let Some(adjust) = plan.oom_score_adj {
             let told = || format!("cannot set oom_score_adj to {adjust}");
-            let own = proc::Procfs::host().told(told)?;
             let path = oom_score_adj_file();
-            let now = String::from_utf8_lossy(&own.read(&path).told(told)?).trim().to_string();
+            let now = fd::read_record_of(format!("/proc/{path}"), 64).told(told)?;
+            let now = String::from_utf8_lossy(&now).trim().to_string();
             if now != adjust.to_string() {
+                let own = proc::Procfs::host().told(told)?;
                 own.write(&path, adjust.to_string().as_bytes()).told(told).map_err(|error| match error.errno {
                     Some(Errno::EACCES) => {
                         error.at("process.oomScoreAdj").hint("less than the runtime's own value needs CAP_SYS_RESOURCE")
@@ -192,8 +196,8 @@ fn oom_score_adj_file() -> String {
 impl Drop for Inherited {
     /// The runtime as it was. It ends soon, so what it may not take back is not worth a failure.
     fn drop(&mut self) {
-        if let (Some(value), Ok(own)) = (&self.oom_score_adj, proc::Procfs::host()) {
-            let _ = own.write(&oom_score_adj_file(), value.as_bytes());
+        if let Some(value) = &self.oom_score_adj {
+            let _ = proc::Procfs::host().and_then(|own| own.write(&oom_score_adj_file(), value.as_bytes()));
         }
         if let Some(cpus) = &self.cpus {
             let _ = sched::set_affinity(0, cpus);
