@@ -359,6 +359,33 @@ impl Cgroup {
     }
 }
 
+/// Which containers are frozen. What is mounted is opened and verified once for all that are asked about.
+#[derive(Default)]
+pub struct Frozen {
+    tree: Option<path::Hierarchy>,
+}
+
+impl Frozen {
+    /// Whether a saved cgroup is frozen; not where that cannot be told.
+    pub fn is(&mut self, saved: &SavedCgroup) -> bool {
+        match &saved.v2 {
+            Some(v2) => self.is_v2(v2).unwrap_or(false),
+            None => Cgroup::reopen(saved).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
+        }
+    }
+
+    fn is_v2(&mut self, saved: &SavedDir) -> Result<bool> {
+        path::split(&saved.path)?;
+        let tree = match self.tree.take() {
+            Some(tree) if tree.is_at(&saved.mount) => tree,
+            _ => path::Hierarchy::open(&saved.mount, Tree::V2)?,
+        };
+        let text = self.tree.insert(tree).read_if_any(&saved.path, v2::FREEZE);
+        let text = text.told(|| format!("cannot tell whether the cgroup {} is frozen", saved.path))?;
+        Ok(text.is_some_and(|text| text.trim() == "1"))
+    }
+}
+
 /// That there is no cgroup, and which limits are therefore not set.
 fn without(plan: &CgroupPlan, error: &Error) -> String {
     let mut fields: Vec<&str> = Vec::new();

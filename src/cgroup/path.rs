@@ -41,6 +41,22 @@ impl Hierarchy {
         Ok(Hierarchy { fd, mount: mount.to_string() })
     }
 
+    /// Whether this is the one mounted there.
+    pub fn is_at(&self, mount: &str) -> bool {
+        self.mount == mount
+    }
+
+    /// Reads a file of the directory at `path` that is one record; none where there is no such file or directory.
+    pub fn read_if_any(&self, path: &str, file: &str) -> call::Result<Option<String>> {
+        let name = format!("{}/{file}", path.trim_start_matches('/'));
+        let read = fd::openat2(&self.fd, &name, OFlag::O_RDONLY, 0, BENEATH).and_then(|fd| fd::read_record(fd, FILE_MAX));
+        match read {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if is_gone(error.errno) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The root itself.
     pub fn into_root(self) -> Dir {
         Dir { fd: self.fd, path: self.mount }

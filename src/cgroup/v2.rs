@@ -194,22 +194,25 @@ pub fn kill(dir: &Dir) -> Result<()> {
     }
 }
 
+/// 1 is written to it to freeze the cgroup, and read from it.
+pub const FREEZE: &str = "cgroup.freeze";
+
 /// Whether the cgroup itself, not one above it, is frozen or freezing.
 pub fn is_frozen(dir: &Dir) -> Result<bool> {
-    let state = dir.read_if_any("cgroup.freeze").told(|| format!("cannot tell whether the cgroup {} is frozen", dir.path()))?;
+    let state = dir.read_if_any(FREEZE).told(|| format!("cannot tell whether the cgroup {} is frozen", dir.path()))?;
     Ok(state.is_some_and(|state| state.trim() == "1"))
 }
 
 /// Freezes every process of the cgroup; when one of them does not stop in time, all go on.
 pub fn freeze(dir: &Dir, patience: Duration) -> Result<()> {
     let what = || format!("cannot freeze the cgroup {}", dir.path());
-    dir.write("cgroup.freeze", "1").told(what)?;
+    dir.write(FREEZE, "1").told(what)?;
     if wait_for(dir, "frozen", 1, Instant::now() + patience).told(what)? {
         return Ok(());
     }
     let left = left_behind(&pids(dir)?);
     // The failure to freeze is what matters; that the processes go on is a promise kept as well as can be.
-    let _ = dir.write("cgroup.freeze", "0");
+    let _ = dir.write(FREEZE, "0");
     Err(Error::new(Kind::Kernel, format!("{}: within {} s not all processes stopped: {left}", what(), patience.as_secs()))
         .cause(Code::CgroupStuck)
         .hint("a process in state D waits for the kernel: see /proc/PID/stack"))
@@ -218,7 +221,7 @@ pub fn freeze(dir: &Dir, patience: Duration) -> Result<()> {
 /// Lets the processes of the cgroup go on.
 pub fn thaw(dir: &Dir, patience: Duration) -> Result<()> {
     let what = || format!("cannot thaw the cgroup {}", dir.path());
-    dir.write("cgroup.freeze", "0").told(what)?;
+    dir.write(FREEZE, "0").told(what)?;
     if wait_for(dir, "frozen", 0, Instant::now() + patience).told(what)? {
         return Ok(());
     }

@@ -31,10 +31,19 @@ pub fn read(bundle: &str) -> Result<Bundle> {
 
 /// Reads and checks the configuration of a bundle, which is its config.json or this file instead.
 pub fn read_config(bundle: &str, config: Option<&str>) -> Result<Bundle> {
-    let told = || format!("cannot open the bundle {bundle}");
-    fd::open_dir_path(bundle).told(told).map_err(|error| error.hint("--bundle names the directory with config.json"))?;
+    let is_there = || {
+        let opened = fd::open_dir_path(bundle).told(|| format!("cannot open the bundle {bundle}"));
+        opened.map(drop).map_err(|error| error.hint("--bundle names the directory with config.json"))
+    };
+    if config.is_some() {
+        is_there()?;
+    }
     let path = config.map_or_else(|| format!("{bundle}/config.json"), String::from);
-    let file = match fd::open_given(&path) {
+    let opened = fd::open_given(&path);
+    if opened.is_err() {
+        is_there()?;
+    }
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.errno == Errno::ENOENT => {
             let (name, hint) = match config {

@@ -91,9 +91,9 @@ pub fn make_with(
         tell_times(&plan.child, spawned.times(), debug);
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
-    drop(entry);
+    entry.unlock()?;
     let witness = cgroup.as_ref().filter(|_| signals.is_some()).and_then(Cgroup::witness);
-    let ended = match signals {
+    let ended = match &signals {
         None => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
             Ok(()) => return Ok(0),
             Err(error) => Err(error),
@@ -101,7 +101,7 @@ pub fn make_with(
         Some(signals) => {
             // Its program may run for long.
             trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
-            foreground::wait(spawned, &signals, notify.as_ref(), witness.as_ref())
+            foreground::wait(spawned, signals, notify.as_ref(), witness.as_ref())
         }
     };
     if let Ok(status) = ended {
@@ -110,12 +110,15 @@ pub fn make_with(
     }
     // A run that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
-        match (&ended, delete::finish(&store, &request.id, &state, &poststop)) {
+        match (&ended, delete::finish(&store, &entry, &state, &poststop)) {
             (_, Ok(warnings)) => warnings.iter().for_each(|warning| warn(warning)),
             (Ok(_), Err(error)) => return Err(error),
             (Err(first), Err(also)) => return Err(first.clone().hint(format!("and the container could not be removed: {also}"))),
         }
     }
+    drop(witness);
+    // The command ends now, and with it all that it has open.
+    std::mem::forget((store, entry, cgroup, signals));
     ended
 }
 

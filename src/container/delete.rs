@@ -200,29 +200,20 @@ pub fn run_poststop(all: &[Hook], state: &State) -> Vec<String> {
 
 /// After a foreground `run`: the process has ended, and what it leaves goes. Nobody comes back to a container that its command was to
 /// remove: what could not be done is tried once more.
-pub fn finish(store: &Store, id: &Id, state: &State, poststop: &[Hook]) -> Result<Vec<String>> {
-    if finish_once(store, id, state).or_else(|_| finish_once(store, id, state))? {
+pub fn finish(store: &Store, entry: &Entry, state: &State, poststop: &[Hook]) -> Result<Vec<String>> {
+    if finish_once(store, entry, state).or_else(|_| finish_once(store, entry, state))? {
         return Ok(run_poststop(poststop, state));
     }
     Ok(Vec::new())
 }
 
-/// Whether it was ours to remove.
-fn finish_once(store: &Store, id: &Id, state: &State) -> Result<bool> {
-    let entry = match store.get(id) {
-        // Somebody else has deleted it meanwhile.
-        Err(error) if error.kind == Kind::NotFound => return Ok(false),
-        other => other?,
-    };
+/// Whether it was ours to remove: a directory that was removed since has been deleted by somebody else, whoever has its name by now.
+fn finish_once(store: &Store, entry: &Entry, state: &State) -> Result<bool> {
     entry.lock()?;
-    match entry.load() {
-        Ok(now) if now.is_same_container(state) => {}
-        // Or deleted, and made another by this name, which is not ours to end.
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind == Kind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
+    if entry.is_removed() {
+        return Ok(false);
     }
     destroy(state)?;
-    store.remove(&entry)?;
+    store.remove(entry)?;
     Ok(true)
 }

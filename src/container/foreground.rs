@@ -23,5 +23,10 @@ pub fn wait(mut spawned: Spawned, signals: &Signals, notify: Option<&NotifySocke
         watches.push(Watch { fd: *fd, events: PollFlags::POLLPRI, ready });
     }
     let ended = forward::until_exit_watching(spawned.pidfd(), pid, signals, master, watches);
-    ended.inspect_err(|_| spawned.kill())
+    match ended {
+        // The command ends soon, and with it all that it has open.
+        Ok(_) => std::mem::forget(spawned),
+        Err(_) => spawned.kill(),
+    }
+    ended
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::state::Shown;
 use super::store::Store;
+use crate::cgroup::Frozen;
 use crate::error::{Kind, Result};
 use crate::linux::fd;
 use crate::plan::Id;
@@ -13,19 +14,36 @@ use crate::plan::Id;
 pub fn state(store: &Store, id: &Id) -> Result<Shown> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    Ok(Shown::new(&state, entry.status(&state)))
+    let status = entry.status(&state);
+    Ok(Shown::of(state, status))
 }
 
 /// The state of every container; one that goes while we look is passed over.
 pub fn list(store: &Store) -> Result<Vec<Shown>> {
     let mut all = Vec::new();
     let passwd = fd::read_file_bounded("/etc/passwd", 4 << 20).unwrap_or_default();
+    let mut frozen = Frozen::default();
+    // Mostly one user has made them all.
+    let mut known: Option<(u32, String)> = None;
     for id in store.ids()? {
-        let Some((mut shown, uid)) = shown(store, &id) else { continue };
-        shown.owner = owner(&String::from_utf8_lossy(&passwd), uid);
+        let Some((mut shown, uid)) = at_a_glance(store, &id, &mut frozen).or_else(|| shown(store, &id)) else { continue };
+        let name = match known {
+            Some((last, ref name)) if last == uid => name,
+            _ => &known.insert((uid, owner(&String::from_utf8_lossy(&passwd), uid))).1,
+        };
+        shown.owner.clone_from(name);
         all.push(shown);
     }
     Ok(all)
+}
+
+/// A container whose state is there and whole, which is read from the state root, and the user who made it: with as few calls as can be,
+/// since there may be thousands.
+fn at_a_glance(store: &Store, id: &Id, frozen: &mut Frozen) -> Option<(Shown, u32)> {
+    let state = store.glance(id)?;
+    let status = store.status_at_a_glance(id, &state, frozen);
+    let owner = state.owner;
+    Some((Shown::of(state, status), owner))
 }
 
 /// How often, and how long apart, a container without a state is looked at again: it may be being made, or deleted, this very moment.
@@ -38,7 +56,10 @@ fn shown(store: &Store, id: &Id) -> Option<(Shown, u32)> {
     for _ in 0..LOOKS {
         let entry = store.get(id).ok()?;
         match entry.load() {
-            Ok(state) => return Some((Shown::new(&state, entry.status(&state)), state.owner)),
+            Ok(state) => {
+                let (status, owner) = (entry.status(&state), state.owner);
+                return Some((Shown::of(state, status), owner));
+            }
             Err(error) if error.kind == Kind::NotFound => std::thread::sleep(APART),
             Err(_) => break,
         }

@@ -94,13 +94,13 @@ pub fn restore(
         return Err(restoring.undo(&store, error));
     }
     let Restoring { state, entry, master, pidfd, .. } = restoring;
-    drop(entry);
+    entry.unlock()?;
     let Some(pidfd) = pidfd.filter(|_| !request.detach) else { return Ok(0) };
     // Its processes may run for long.
     trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
     let status = forward::until_exit(pidfd.as_fd(), state.init_process_pid, &signals, master)?;
     if !request.keep {
-        delete::finish(&store, &request.id, &state, &plan.hooks.poststop)?.iter().for_each(|warning| warn(warning));
+        delete::finish(&store, &entry, &state, &plan.hooks.poststop)?.iter().for_each(|warning| warn(warning));
     }
     Ok(status)
 }

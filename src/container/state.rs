@@ -169,16 +169,16 @@ pub struct Shown {
 
 impl Shown {
     /// A container as it is shown.
-    pub fn new(state: &State, status: Status) -> Shown {
+    pub fn of(state: State, status: Status) -> Shown {
         Shown {
-            oci_version: state.oci_version.clone(),
-            id: state.id.clone(),
+            oci_version: state.oci_version,
+            id: state.id,
             pid: if status == Status::Stopped { 0 } else { state.init_process_pid },
             status: status.name(),
-            bundle: state.bundle.clone(),
-            rootfs: state.rootfs.clone(),
-            created: state.created.clone(),
-            annotations: state.annotations.clone(),
+            bundle: state.bundle,
+            rootfs: state.rootfs,
+            created: state.created,
+            annotations: state.annotations,
             owner: String::new(),
         }
     }
@@ -201,12 +201,6 @@ impl Shown {
 }
 
 impl State {
-    /// Whether both tell of the same container, and not of two that had one id one after the other.
-    pub fn is_same_container(&self, other: &State) -> bool {
-        let who = |state: &State| (state.creator_pid, state.creator_start, state.boot_id.clone(), state.created.clone());
-        who(self) == who(other)
-    }
-
     /// Whether the machine has been started again since; not where the state does not say of which boot it is.
     pub fn is_of_another_boot(&self) -> bool {
         !self.boot_id.is_empty() && crate::linux::proc::boot_id().is_ok_and(|now| now != self.boot_id)
@@ -244,11 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_known_from_another_of_its_name_and_from_another_boot() {
+    fn a_state_of_another_boot_is_known() {
         let first = State { creator_pid: 7, boot_id: crate::linux::proc::boot_id().unwrap().to_string(), ..State::default() };
-        let later = State { init_process_pid: 8, creating: true, ..first.clone() };
-        assert!(first.is_same_container(&later));
-        assert!(!first.is_same_container(&State { creator_start: 1, ..first.clone() }));
         assert!(!first.is_of_another_boot() && !State::default().is_of_another_boot());
         assert!(State { boot_id: "0".into(), ..first }.is_of_another_boot());
     }

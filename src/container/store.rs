@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where states are kept: the state root, one directory for each container, opened once and then used by descriptor only.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, ResolveFlag};
 
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
 use super::{exec_config, mounts};
-use crate::cgroup::Cgroup;
+use crate::cgroup::Frozen;
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{fd, pid, proc};
@@ -90,6 +91,7 @@ impl Store {
     /// Nobody else knows the directory yet, but a delete may be quick.
     fn hold_taken(&self, id: &Id) -> Result<Entry> {
         let entry = self.entry(id)?;
+        entry.new.set(New::Empty);
         if !entry.try_lock()? {
             return Err(Error::new(Kind::State, format!("the container {id} is being deleted while it is made")));
         }
@@ -104,11 +106,25 @@ impl Store {
     fn entry(&self, id: &Id) -> Result<Entry> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
         match fd::openat(&self.root, id.as_str(), flags, 0) {
-            Ok(dir) => Ok(Entry { dir, id: id.clone() }),
+            Ok(dir) => Ok(Entry { dir, id: id.clone(), new: Cell::new(New::No) }),
             Err(error) if error.errno == Errno::ENOENT => Err(Error::new(Kind::NotFound, "container does not exist")
                 .hint(format!("no container \"{id}\" in {}; `list` shows those there are", self.path))),
             Err(error) => Err(Error::from(error).doing(format!("cannot open the state directory {}/{id}", self.path))),
         }
+    }
+
+    /// The state of a container, where it can be read at once; [`Entry::load`] says why not.
+    pub fn glance(&self, id: &Id) -> Option<State> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = fd::open_within(&self.root, &format!("{id}/state.json"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS)?;
+        let bytes = fd::read_record(file, STATE_MAX).ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|state: &State| state.version == VERSION)
+    }
+
+    /// The status of a container whose state has been read so; as [`Entry::status`].
+    pub fn status_at_a_glance(&self, id: &Id, state: &State, frozen: &mut Frozen) -> Status {
+        let gate = || gate::is_waited_at_below(&self.root, id.as_str());
+        status(state, signs(state, gate, || frozen.is(&state.cgroup)))
     }
 
     /// The ids there are, sorted.
@@ -150,7 +166,20 @@ impl Store {
 pub struct Entry {
     dir: OwnedFd,
     id: Id,
+    new: Cell<New>,
 }
+
+/// Whether this command has made the directory, with the usual umask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum New {
+    No,
+    /// And there is no state in it yet.
+    Empty,
+    Yes,
+}
+
+/// A state of at most this size is there whole as soon as anything of it is: the kernel copies it before it changes the file's size.
+const AT_ONCE: usize = 4096;
 
 impl AsFd for Entry {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -174,6 +203,11 @@ impl Entry {
         fd::flock(&self.dir, true, false).told(|| format!("cannot lock the state of {}", self.id))
     }
 
+    /// Lets go of the lock.
+    pub fn unlock(&self) -> Result<()> {
+        fd::unlock(&self.dir).told(|| format!("cannot unlock the state of {}", self.id))
+    }
+
     /// Whether its directory has been removed since it was opened.
     pub fn is_removed(&self) -> bool {
         fd::stat(&self.dir).is_ok_and(|stat| stat.nlink == 0)
@@ -182,14 +216,17 @@ impl Entry {
     /// Reads the state.
     pub fn load(&self) -> Result<State> {
         let bytes = match fd::read_at(&self.dir, "state.json", STATE_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) if error.errno == Errno::ENOENT => {
+            Err(error) if error.errno != Errno::ENOENT => {
+                return Err(Error::from(error).doing(format!("cannot read the state of {}", self.id)));
+            }
+            Ok(bytes) if !bytes.is_empty() => bytes,
+            // Not yet, or not any more.
+            _ => {
                 return Err(Error::new(Kind::NotFound, "container does not exist").hint(format!(
                     "the state directory of {} is there but empty: `delete --force {}` removes it",
                     self.id, self.id
                 )));
             }
-            Err(error) => return Err(Error::from(error).doing(format!("cannot read the state of {}", self.id))),
         };
         let damaged = |why: String| {
             Error::new(Kind::State, format!("the state of {} is damaged: {why}", self.id))
@@ -212,7 +249,11 @@ impl Entry {
     pub fn save_with(&self, state: &State, mounts: &[Mount]) -> Result<()> {
         let bytes = serde_json::to_vec(&WithRuncFields::of(state, mounts))
             .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
-        self.write("state.json", &bytes)
+        let empty = self.new.replace(if self.new.get() == New::No { New::No } else { New::Yes }) == New::Empty;
+        match empty && bytes.len() <= AT_ONCE {
+            true => self.create("state.json", &bytes),
+            false => self.write("state.json", &bytes),
+        }
     }
 
     /// Runs the poststart hooks, and has the state say that we do: `delete --force` then need not wait for one that never ends.
@@ -234,7 +275,11 @@ impl Entry {
 
     /// Writes a file of this container, for root only.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        fd::write_file_atomic(&self.dir, name, bytes, 0o600).told(|| format!("cannot save {name} of {}", self.id))
+        let written = match self.new.get() {
+            New::No => fd::write_file_atomic(&self.dir, name, bytes, fd::PRIVATE),
+            _ => fd::write_private_atomic(&self.dir, name, bytes),
+        };
+        written.told(|| format!("cannot save {name} of {}", self.id))
     }
 
     /// A file of this container, where there is one.
@@ -253,20 +298,25 @@ impl Entry {
 
     /// What the kernel says of this container now.
     pub fn signs(&self, state: &State) -> Signs {
-        let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id);
-        // Of one that is being made, or is dead, the rest says nothing.
-        let asks = alive && !state.creating;
-        Signs {
-            alive,
-            creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
-            gate: asks && gate::is_waited_at(&self.dir),
-            frozen: asks && Cgroup::reopen(&state.cgroup).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
-        }
+        signs(state, || gate::is_waited_at(&self.dir), || Frozen::default().is(&state.cgroup))
     }
 
     /// The status of this container now.
     pub fn status(&self, state: &State) -> Status {
         status(state, self.signs(state))
+    }
+}
+
+/// What the kernel says of a container; `gate` and `frozen` are asked where they say something.
+fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Signs {
+    let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id);
+    // Of one that is being made, or is dead, the rest says nothing.
+    let asks = alive && !state.creating;
+    Signs {
+        alive,
+        creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
+        gate: asks && gate(),
+        frozen: asks && frozen(),
     }
 }
 

@@ -4,8 +4,9 @@
 //! Ids are set by raw calls, for this thread only: the C library's would signal other threads, which the runtime does not have.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::call::{self, Call, CallError, Result, syscall};
+use super::call::{Call, Result, syscall};
 use super::pid::prctl;
 use super::types::{CapSet, Errno};
 
@@ -96,12 +97,17 @@ pub fn last_capability() -> Result<u8> {
     while last < 63 && known(last + 1)? {
         last += 1;
     }
+    KNOWN.store(last + 1, Ordering::Relaxed);
     Ok(last)
 }
 
+/// How many capabilities the kernel knows, once [`last_capability`] has asked.
+static KNOWN: AtomicU8 = AtomicU8::new(64);
+
 /// Drops every capability outside of `keep` from the bounding set; PR_CAPBSET_DROP. Needs CAP_SETPCAP where there is one to drop.
 pub fn limit_bounding(keep: CapSet) -> Result<()> {
-    for number in (0..64).filter(|number| keep.0 >> number & 1 == 0) {
+    let known = u64::from(KNOWN.load(Ordering::Relaxed));
+    for number in (0..known).filter(|number| keep.0 >> number & 1 == 0) {
         match prctl(libc::PR_CAPBSET_DROP, number, 0, "PR_CAPBSET_DROP") {
             Ok(_) => {}
             Err(error) if error.errno == Errno::EINVAL => return Ok(()), // The kernel knows no more.
@@ -224,7 +230,6 @@ pub fn setdomainname(name: &str) -> Result<()> {
 
 const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 const KEYCTL_SETPERM: u32 = 5;
-const KEYCTL_DESCRIBE: u32 = 6;
 
 /// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: a session keyring of this name, new unless one that this user may search is there already.
 /// Returns its serial number. ENOSYS where the kernel has no keyrings; EDQUOT where the user has too many.
@@ -235,20 +240,11 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     Ok(serial as i32)
 }
 
-/// keyctl(2) KEYCTL_DESCRIBE and KEYCTL_SETPERM: adds these `KEY_*` permission bits to a key's.
-pub fn add_key_permissions(serial: i32, bits: u32) -> Result<()> {
-    let mut buffer = [0u8; 1024];
-    let describe = || format!("keyctl(KEYCTL_DESCRIBE, {serial})");
-    // SAFETY: the kernel writes at most the buffer's length.
-    let length =
-        unsafe { syscall!(libc::SYS_keyctl, KEYCTL_DESCRIBE, serial, buffer.as_mut_ptr(), buffer.len()) }.call(describe)?;
-    // "keyring;UID;GID;PERMISSIONS;NAME"
-    let text = String::from_utf8_lossy(&buffer[..(length as usize).min(buffer.len())]).into_owned();
-    let old = text.split(';').nth(3).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-    let new = old.ok_or_else(|| CallError::new(format!("{}: {}", describe(), call::text(text.as_ref())), Errno::EINVAL))? | bits;
+/// keyctl(2) KEYCTL_SETPERM: gives a key these `KEY_*` permission bits.
+pub fn set_key_permissions(serial: i32, bits: u32) -> Result<()> {
     // SAFETY: no pointer.
-    unsafe { syscall!(libc::SYS_keyctl, KEYCTL_SETPERM, serial, new) }
-        .call(|| format!("keyctl(KEYCTL_SETPERM, {serial}, {new:#x})"))?;
+    unsafe { syscall!(libc::SYS_keyctl, KEYCTL_SETPERM, serial, bits) }
+        .call(|| format!("keyctl(KEYCTL_SETPERM, {serial}, {bits:#x})"))?;
     Ok(())
 }
 
@@ -358,12 +354,12 @@ mod tests {
                 Err(error) if error.errno == Errno::ENOSYS => return eprintln!("skipped: this kernel has no keyrings"),
                 other => other.unwrap(),
             };
-            add_key_permissions(serial, 0x0008_0000).unwrap();
+            set_key_permissions(serial, 0x3f1b_0000).unwrap();
             let keys = String::from_utf8(fd::read_file_bounded("/proc/keys", 1 << 20).unwrap()).unwrap();
             let line = keys.lines().find(|line| line.starts_with(&format!("{serial:08x}"))).unwrap();
             let bits = u32::from_str_radix(line.split_whitespace().nth(4).unwrap(), 16).unwrap();
             assert!(bits & 0x0008_0000 != 0 && line.contains("_ses.berth-test"), "{line}");
-            assert_eq!(add_key_permissions(i32::MAX, 1).unwrap_err().errno, Errno::ENOKEY);
+            assert_eq!(set_key_permissions(i32::MAX, 1).unwrap_err().errno, Errno::ENOKEY);
         });
     }
 }

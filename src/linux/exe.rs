@@ -15,7 +15,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag};
@@ -68,9 +68,13 @@ fn ran_from_read_only(number: RawFd) -> bool {
     if number <= STANDARD_STREAMS {
         return false;
     }
-    // SAFETY: the program that ran this one opened it for this, and nobody here owns it.
-    let Ok(view) = (unsafe { fd::adopt(number) }) else { return false };
-    fd::statfs(&view).is_ok_and(|fs| fs.read_only())
+    // SAFETY: the program that ran this one opened it for this, and nobody here owns it. Where it is not open, it is given up again.
+    let view = unsafe { fd::adopt_unseen(number) };
+    let read_only = fd::statfs(&view).map(|fs| fs.read_only());
+    if read_only.as_ref().is_err_and(|error| error.errno == Errno::EBADF) {
+        let _ = view.into_raw_fd();
+    }
+    read_only.unwrap_or_default()
 }
 
 fn run_unwritable(own: &OwnedFd, argv: &[OsString], envp: &[(OsString, OsString)]) -> Result<Infallible> {

@@ -22,11 +22,11 @@ const ROOT_INODE: u64 = 1;
 
 /// The root of a procfs.
 #[derive(Debug)]
-pub struct Procfs {
-    root: OwnedFd,
+pub struct Procfs<Root: AsFd = OwnedFd> {
+    root: Root,
 }
 
-impl AsFd for Procfs {
+impl<Root: AsFd> AsFd for Procfs<Root> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
@@ -60,7 +60,16 @@ impl Procfs {
         }
         Ok(Procfs { root })
     }
+}
 
+impl<'a> Procfs<BorrowedFd<'a>> {
+    /// A procfs that this process has mounted itself, whole, by the descriptor that the mount was made as.
+    pub fn just_made(root: BorrowedFd<'a>) -> Self {
+        Procfs { root }
+    }
+}
+
+impl<Root: AsFd> Procfs<Root> {
     /// Opens `path` (`self/attr/exec`, `sys/net/ipv4/ip_forward`), which must be a file of this procfs itself: a mount over it is EXDEV, a
     /// magic link ELOOP. Plain links (`self`, `thread-self`, `net`) are followed.
     pub fn open_file(&self, path: &str, flags: OFlag) -> Result<OwnedFd> {

@@ -10,7 +10,7 @@ use super::{
     seccomp_profile,
 };
 use crate::error::Code;
-use crate::linux::types::{CapSet, KernelVersion, Namespaces};
+use crate::linux::types::{CapSet, KernelVersion, MountAttr, Namespaces};
 use crate::spec::Problem;
 use crate::spec::types::{Process, Spec};
 
@@ -44,6 +44,9 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     // As many as most containers have: what grows is copied, and leaves what it grew out of.
     let mut child = Vec::with_capacity(64);
     child.extend(before_root(spec, request, &namespaces, parent_first));
+    if !writes_only_to_new_proc(spec, &hooks, &rootfs.mounts) {
+        child.push(own(Op::OpenProc, ""));
+    }
     child.extend(rootfs.mounts);
     if request.notify_socket.is_some() && spec.process.is_some() && namespaces.new.contains(Namespaces::MOUNT) {
         child.push(notify_mount(request, trees_first, &mut trees));
@@ -139,8 +142,28 @@ fn before_root(spec: &Spec, request: &Request, namespaces: &NamespacePlan, paren
     if !request.no_new_keyring {
         steps.push(own(Op::NewKeyring(format!("_ses.{}", request.id)), ""));
     }
-    steps.push(own(Op::OpenProc, ""));
     steps
+}
+
+/// Kernel parameters are all that is written to a procfs, and the container's own, whole and writable, is mounted in time for that.
+fn writes_only_to_new_proc(spec: &Spec, hooks: &Hooks, mounts: &[Step]) -> bool {
+    let process = spec.process.as_ref();
+    let labels = process.is_some_and(|process| !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty());
+    // What hooks mount there nobody knows.
+    let hooked = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
+    let mut on_proc = mounts.iter().filter_map(|step| match &step.op {
+        Op::Mount(mount) if mount.destination == "/" || mount.destination.starts_with("/proc") => Some(mount),
+        _ => None,
+    });
+    let whole = |mount: &Mount| {
+        let new = match &mount.source {
+            Source::New { fstype, parameters, fallback: None, .. } => fstype == "proc" && parameters.is_empty(),
+            _ => false,
+        };
+        let attr = mount.attr.attr_set() | mount.attr_recursive.attr_set();
+        new && mount.destination == "/proc" && attr & MountAttr::RDONLY.bits() == 0 && !mount.readonly_last
+    };
+    !labels && !hooked && on_proc.next().is_some_and(whole) && on_proc.next().is_none()
 }
 
 /// Hooks that need the host's files still in sight.

@@ -276,7 +276,7 @@ pub fn environment(process: &Process, listen_fds: u32, notify: bool) -> Exec {
 /// Of entries with the same name the last is kept, where it stands.
 pub fn last_of_each_name(env: Vec<String>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     let mut kept: Vec<String> = env.into_iter().rev().filter(|entry| seen.insert(name(entry))).collect();
     kept.reverse();
     kept

@@ -54,6 +54,12 @@ pub fn is_waited_at(directory: impl AsFd) -> bool {
     fd::opens(directory, FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
 }
 
+/// The same of a container of this name in the state root.
+pub fn is_waited_at_below(root: impl AsFd, name: &str) -> bool {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
+    fd::open_within(root, &format!("{name}/{FIFO}"), flags, fd::ResolveFlag::RESOLVE_NO_SYMLINKS).is_some()
+}
+
 /// Removes the gate, as far as it is there.
 pub fn remove(directory: impl AsFd) -> Result<()> {
     // The FIFO last: as long as it is there, the container counts as created.

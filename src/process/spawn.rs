@@ -75,13 +75,16 @@ impl Spawned {
     pub(super) fn begin(args: CloneArgs<'_>, context: InitContext, child: impl FnOnce(InitContext, Channel)) -> Result<Spawned> {
         let told = || "cannot make the container's process".to_string();
         let (ours, theirs) = Channel::pair().told(told)?;
-        // A caller that ignores SIGCHLD would leave us without the exit status of our own children.
-        signal::set_default(libc::SIGCHLD).told(told)?;
-        let gated = context.gate.is_some();
-        let context = InitContext { ignored: signal::ignored(), ..context };
+        let (gated, ignored) = (context.gate.is_some(), signal::ignored());
+        if ignored.contains(libc::SIGCHLD) {
+            // Such a caller would leave us without the exit status of our own children.
+            signal::set_default(libc::SIGCHLD).told(told)?;
+        }
+        let context = InitContext { ignored, ..context };
         match clone3(&CloneArgs { clear_handlers: true, ..args }).told(told).map_err(explain)? {
             Cloned::Child => {
-                drop(ours);
+                // Closed with everything else that is not the process's, before it does anything.
+                std::mem::forget(ours);
                 child(context, theirs);
                 exit_now(1)
             }

@@ -46,6 +46,9 @@ impl RootFs {
     /// until something is mounted.
     fn parent<'a>(&mut self, path: &'a str) -> call::Result<(BorrowedFd<'_>, &'a str)> {
         let (parent, leaf) = target::split(path);
+        if let Some(known) = self.known.at(parent) {
+            return Ok((self.known.root(known), leaf));
+        }
         let dir = match self.parent.take() {
             Some((known, dir)) if known == parent => dir,
             _ => target::open_or_make(&self.root, parent, Make::Directory, true)?,

@@ -22,13 +22,15 @@ impl Cover {
         Cover { mount, attached: false }
     }
 
-    pub(super) fn put(&mut self, onto: impl AsFd) -> call::Result<()> {
+    /// Puts it over a place. The copy, where one was made for it, is of no more use.
+    pub(super) fn put(&mut self, onto: impl AsFd) -> call::Result<Option<OwnedFd>> {
         if self.attached {
-            return sys::move_mount(sys::clone_tree(&self.mount, false)?, onto);
+            let copy = sys::clone_tree(&self.mount, false)?;
+            return sys::move_mount(&copy, onto).map(|()| Some(copy));
         }
         sys::move_mount(&self.mount, onto)?;
         self.attached = true;
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn into_mount(self) -> OwnedFd {
@@ -36,14 +38,14 @@ impl Cover {
     }
 }
 
-/// An empty directory that stays so: a read-only tmpfs without room. Some kernels count the root directory twice.
-pub(super) fn empty_directory(label: Option<&str>) -> call::Result<OwnedFd> {
+/// An empty directory that stays so: a read-only tmpfs without room. Some kernels count the root directory twice. With it comes what it was
+/// made of, which is of no more use.
+pub(super) fn empty_directory(label: Option<&str>) -> call::Result<(OwnedFd, OwnedFd)> {
     const ATTR: MountAttr = MountAttr::RDONLY.union(MountAttr::NOSUID).union(MountAttr::NODEV).union(MountAttr::NOEXEC);
     let make = |inodes| {
-        let parameters =
-            [("source", Some("tmpfs")), ("nr_blocks", Some("1")), ("nr_inodes", Some(inodes)), ("mode", Some("755"))];
+        let parameters = [("source", Some("tmpfs")), ("nr_blocks", Some("1")), ("nr_inodes", Some(inodes))];
         let label = label.map(|label| ("context", Some(label)));
-        sys::new_mount("tmpfs", parameters.into_iter().chain(label), ATTR.bits())
+        sys::new_mount_and_context("tmpfs", parameters.into_iter().chain(label), ATTR.bits())
     };
     make("1").or_else(|_| make("2"))
 }
@@ -74,17 +76,19 @@ impl RootFs {
             if fd::stat(&place).told(what)?.is_dir() {
                 let cover = match empty.as_mut() {
                     Some(cover) => cover,
-                    None => empty.insert(Cover::new(empty_directory(label).told(what)?)),
+                    None => {
+                        let (made, context) = empty_directory(label).told(what)?;
+                        self.spent.take(context);
+                        empty.insert(Cover::new(made))
+                    }
                 };
-                cover.put(&place).told(what)?;
-                self.spent.take(place);
+                cover.put(&place).told(what)?.into_iter().chain([place]).for_each(|fd| self.spent.take(fd));
             } else {
                 let cover = match self.null.as_mut() {
                     Some(cover) => cover,
                     None => self.null.insert(Cover::new(super::host_null()?)),
                 };
-                cover.put(&place).told(what)?;
-                self.spent.take(place);
+                cover.put(&place).told(what)?.into_iter().chain([place]).for_each(|fd| self.spent.take(fd));
             }
         }
         empty.into_iter().for_each(|cover| self.spend(cover.into_mount()));

@@ -4,6 +4,7 @@
 //! | file       | what it does                                                                     |
 //! |------------|----------------------------------------------------------------------------------|
 //! | [`tree`]   | copies of host trees that the runtime takes before the clone, id-mapped or not    |
+//! | `known`    | filesystems just mounted, in which a place is found without looking twice         |
 //! | `target`   | the place of a mount: found or made inside the root, nowhere else                 |
 //! | `mount`    | a mount: made detached, given its attributes, then moved onto its place           |
 //! | `copy`     | `tmpcopyup`                                                                       |
@@ -20,6 +21,7 @@
 mod copy;
 mod device;
 mod enter;
+mod known;
 mod mask;
 mod mount;
 pub mod pin;
@@ -29,7 +31,7 @@ mod target;
 pub mod tree;
 
 use std::collections::VecDeque;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
 
@@ -37,9 +39,11 @@ use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
+use crate::linux::proc::Procfs;
 use crate::linux::types::{DeviceNumber, Errno, MountAttr, Propagation};
 use crate::plan::step::{PropagationChange, Tree};
 pub use enter::Entry;
+use known::Known;
 use mask::Cover;
 pub use tree::HostTrees;
 
@@ -48,6 +52,9 @@ pub struct RootFs {
     root: Root,
     /// The procfs that was mounted at /proc: what is masked there is found in it, whatever has the name by then.
     proc: Option<Root>,
+    /// It is a new one, made here.
+    proc_is_new: bool,
+    known: Known,
     /// The copies that the runtime took before the clone.
     trees: HostTrees,
     /// The host's trees of the mounts to come, in their order, where the host is out of sight already.
@@ -72,8 +79,8 @@ pub struct RootFs {
 struct Spent(Vec<OwnedFd>);
 
 impl Spent {
-    /// How many are kept. There may be hundreds of mounts, and few descriptors.
-    const MOST: usize = 24;
+    /// How many are kept: as many as an engine's usual configuration needs. There may be hundreds of mounts, and few descriptors.
+    const MOST: usize = 56;
 
     fn take(&mut self, fd: OwnedFd) {
         if self.0.len() == Spent::MOST {
@@ -138,6 +145,8 @@ impl RootFs {
         RootFs {
             root,
             proc: None,
+            proc_is_new: false,
+            known: Known::default(),
             trees: HostTrees::default(),
             taken: None,
             null: None,
@@ -151,20 +160,27 @@ impl RootFs {
     }
 
     /// Gives up a descriptor.
-    fn spend(&mut self, fd: OwnedFd) {
+    pub fn spend(&mut self, fd: OwnedFd) {
         self.spent.take(fd);
     }
 
     /// Gives up all descriptors, as mere numbers: for who closes everything that has no owner.
-    pub fn abandon(self) {
+    pub fn abandon(mut self) {
         let root = OwnedFd::from(self.root);
         let parent = self.parent.map(|(_, dir)| dir);
         let null = self.null.map(Cover::into_mount);
         let proc = self.proc.map(OwnedFd::from);
-        let all = self.spent.0.into_iter().chain(self.readonly_last).chain(parent).chain(null).chain(proc).chain([root]);
+        let known = self.known.forget();
+        let all =
+            self.spent.0.into_iter().chain(self.readonly_last).chain(known).chain(parent).chain(null).chain(proc).chain([root]);
         all.for_each(|fd| {
             let _ = fd.into_raw_fd();
         });
+    }
+
+    /// The procfs on the container's /proc, where this process has made it.
+    pub fn new_proc(&self) -> Option<Procfs<BorrowedFd<'_>>> {
+        self.proc.as_ref().filter(|_| self.proc_is_new).map(|proc| Procfs::just_made(proc.as_fd()))
     }
 
     /// The directory that all paths of the container are opened in.

@@ -46,7 +46,7 @@ impl RootFs {
             Source::CgroupSubtree { .. } => {
                 let tree = self.host_tree(mount)?;
                 set_attributes(&tree, mount)?;
-                let (place, _) = self.place(mount, Make::Directory)?;
+                let place = self.place(mount, Make::Directory)?;
                 self.put(tree, place, mount)
             }
             Source::Remount { parameters } => self.remount(mount, parameters.as_deref()),
@@ -59,21 +59,26 @@ impl RootFs {
         };
         // A directory that is only made for the mount has no mode to give.
         let gives_mode = *mode_of_destination && self.open_place(mount).is_ok();
-        let (place, there) = self.place(mount, Make::Directory)?;
-        if !there.is_dir() {
+        let mut place = self.place(mount, Make::Directory)?;
+        if place.there.as_ref().is_some_and(|there| !there.is_dir()) {
             let text = format!("{}: the destination is not an ordinary directory", what(mount));
             return Err(Error::new(Kind::Config, text).hint("a symbolic link there would let the image choose the place"));
         }
-        let mode = format!("{:o}", there.mode & 0o7777);
+        let mode = format!("{:o}", place.there.as_ref().map_or(0o755, |there| there.mode & 0o7777));
         let mut new = New { fstype, source, parameters: vec![("source", Some(source.as_str()))] };
         new.parameters.extend(gives_mode.then_some(("mode", Some(mode.as_str()))));
         new.parameters.extend(parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
         if new.parameters.iter().any(|(_, value)| value.is_some_and(|value| value.len() > LONGEST_VALUE)) {
-            return self.mount_classic(&new, &place, mount);
+            return self.mount_classic(&new, &place.fd, mount);
+        }
+        if place.is_leaf && self.mount_leaf(&new, &place.fd, mount) {
+            self.placed(place.fd, true, mount);
+            return Ok(());
         }
         let made = match sys::new_mount_and_context(fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
             Ok((made, context)) => {
                 self.spend(context);
+                place.gets_new = Some(fstype);
                 made
             }
             Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match fallback {
@@ -83,9 +88,32 @@ impl RootFs {
             Err(error) => return Err(refused(error, mount)),
         };
         if *copy_up {
-            copy::copy_up(&place, &made).told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;
+            copy::copy_up(&place.fd, &made)
+                .told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;
         }
         self.put(made, place, mount)
+    }
+
+    /// mount(2) where it does the same, and nobody needs the new mount any more: it takes one call, and fsopen(2) up to ten. Whether it is
+    /// done; where it is not, fsopen(2) says why not.
+    fn mount_leaf(&mut self, new: &New, place: &OwnedFd, mount: &Mount) -> bool {
+        // It would make the filesystem itself read-only, and not only this mount of it.
+        const SAME: u64 = MountAttr::NOSUID.bits() | MountAttr::NODEV.bits() | MountAttr::NOEXEC.bits();
+        let plain = |text: &str| !text.contains([',', '"', '\\']);
+        let parameters = &new.parameters[1..];
+        let alike = mount.attr.attr_set() & !SAME == 0
+            && mount.attr_recursive.is_empty()
+            && mount.propagation.is_empty()
+            && mount.proc != ProcRule::IsProc
+            && !mount.readonly_last
+            && !copies_up(mount)
+            && parameters.iter().all(|(key, value)| plain(key) && superblock_flag(key).is_none() && value.is_none_or(plain));
+        if !alike {
+            return false;
+        }
+        let data: Vec<String> =
+            parameters.iter().map(|(key, value)| value.map_or(key.to_string(), |value| format!("{key}={value}"))).collect();
+        sys::mount_classic(new.source, place, new.fstype, classic_flags(mount.attr), &data.join(",")).is_ok()
     }
 
     /// mount(2), for parameters too long for fsconfig(2): the layers of an overlay.
@@ -101,8 +129,9 @@ impl RootFs {
             }
         }
         sys::mount_classic(new.source, place, new.fstype, flags, &data.join(",")).told(told)?;
+        self.forget_places();
         let made = self.open_place(mount).told(told)?;
-        self.after(made, mount)
+        self.after(made, mount, None)
     }
 
     fn mount_bind(&mut self, mount: &Mount) -> Result<()> {
@@ -124,13 +153,7 @@ impl RootFs {
                 .hint("labels and sysctls are written to /proc: only a procfs may be there"));
         }
         set_attributes(&tree, mount)?;
-        let (place, there) = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
-        if there.is_dir() != source.is_dir() {
-            // As mount(2) says it; move_mount(2) would say EINVAL, which is about anything.
-            let call = call::CallError::new(format!("move_mount(\"{}\")", mount.destination), Errno::ENOTDIR);
-            let hint = "a directory can only be mounted on a directory, and a file on a file";
-            return Err(Error::from(call).doing(what(mount)).cause(Code::MountTarget).hint(hint));
-        }
+        let place = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
         self.put(tree, place, mount)
     }
 
@@ -170,12 +193,12 @@ impl RootFs {
             sys::reconfigure(&place, parameters).map_err(|error| refused(error, mount))?;
         }
         set_attributes(&place, mount)?;
-        self.after(place, mount)
+        self.after(place, mount, None)
     }
 
     /// Takes away what is mounted at a place, with all below it. What uses it may go on with what it has open.
     pub fn unmount(&mut self, path: &str) -> Result<()> {
-        self.parent = None;
+        self.forget_places();
         let told = || format!("cannot take away the mount at {path}");
         let place = self.root.open_path(path).told(told)?;
         let there = fd::stat(&place).told(told)?;
@@ -190,13 +213,17 @@ impl RootFs {
         sys::fchdir(&parent).and_then(|()| sys::umount(leaf, true)).told(told)
     }
 
-    /// The place of a mount, made where nothing is, and what is there.
-    fn place(&mut self, mount: &Mount, make: Make) -> Result<(OwnedFd, Stat)> {
+    /// The place of a mount, made where nothing is.
+    fn place<'a>(&mut self, mount: &Mount, make: Make) -> Result<Place<'a>> {
         let told = || what(mount);
+        let needs_mode = matches!(mount.source, Source::New { mode_of_destination: true, .. });
+        if !needs_mode && let Some((fd, is_leaf)) = self.certain_place(&mount.destination, make) {
+            return Ok(Place { fd, there: None, is_leaf, gets_new: None });
+        }
         let place = target::open_or_make(&self.root, &mount.destination, make, !mount.destination_nofollow).told(told)?;
         let there = fd::stat(&place).told(told)?;
         self.check_proc(&place, &there, mount)?;
-        Ok((place, there))
+        Ok(Place { fd: place, there: Some(there), is_leaf: false, gets_new: None })
     }
 
     fn open_place(&self, mount: &Mount) -> call::Result<OwnedFd> {
@@ -225,14 +252,22 @@ impl RootFs {
         Ok(())
     }
 
-    fn put(&mut self, made: OwnedFd, place: OwnedFd, mount: &Mount) -> Result<()> {
-        sys::move_mount(&made, &place).told(|| what(mount))?;
-        self.spend(place);
-        self.after(made, mount)
+    fn put(&mut self, made: OwnedFd, place: Place<'_>, mount: &Mount) -> Result<()> {
+        sys::move_mount(&made, &place.fd).map_err(|error| not_put(error, &made, &place.fd, mount))?;
+        let certain = place.there.is_none();
+        self.placed(place.fd, certain, mount);
+        self.after(made, mount, place.gets_new.map(|fstype| (fstype, certain)))
     }
 
-    /// What can be said of a mount only when it is in its place.
-    fn after(&mut self, made: OwnedFd, mount: &Mount) -> Result<()> {
+    /// A place has been taken; what it covers is found there no more.
+    fn placed(&mut self, place: OwnedFd, certain: bool, mount: &Mount) {
+        self.spend(place);
+        let covered = if certain { self.known.cover(&mount.destination) } else { self.known.forget() };
+        covered.into_iter().for_each(|fd| self.spend(fd));
+    }
+
+    /// What can be said of a mount only when it is in its place; of a new filesystem also its type, and whether its place was certain.
+    fn after(&mut self, made: OwnedFd, mount: &Mount, new: Option<(&str, bool)>) -> Result<()> {
         for change in &mount.propagation {
             let kind = Change { propagation: Some(change.kind), ..Change::default() };
             sys::mount_setattr(&made, change.recursive, &kind)
@@ -245,13 +280,22 @@ impl RootFs {
             self.root = Root::from(copy);
             self.mount_id = None;
             self.proc = None;
+            self.forget_places();
         }
         if mount.readonly_last {
             self.readonly_last.push(made);
         } else if mount.proc == ProcRule::IsProc {
             self.proc = Some(Root::from(made));
+            self.proc_is_new = new.is_some();
         } else {
-            self.spend(made);
+            // Devices and shared memory are mounted in the one, the cgroup in the other.
+            let spent = match new {
+                Some((fstype @ ("tmpfs" | "sysfs"), true)) => {
+                    self.known.add(&mount.destination, made, fstype == "tmpfs" && !copies_up(mount))
+                }
+                _ => Some(made),
+            };
+            spent.into_iter().for_each(|fd| self.spend(fd));
         }
         Ok(())
     }
@@ -269,6 +313,32 @@ pub(super) fn open_host_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
         }
         _ => Ok(None),
     }
+}
+
+/// Where a mount goes.
+struct Place<'a> {
+    fd: OwnedFd,
+    /// What is there; none where that is certain ([`super::known`]).
+    there: Option<Stat>,
+    /// It is in a filesystem that was made for such places.
+    is_leaf: bool,
+    /// It gets a new filesystem of this type.
+    gets_new: Option<&'a str>,
+}
+
+fn copies_up(mount: &Mount) -> bool {
+    matches!(mount.source, Source::New { copy_up: true, .. })
+}
+
+/// A directory can only be mounted on a directory: mount(2) says so, and move_mount(2) EINVAL, which is about anything.
+fn not_put(error: call::CallError, made: &OwnedFd, place: &OwnedFd, mount: &Mount) -> Error {
+    let is_dir = |fd| fd::stat(fd).is_ok_and(|stat| stat.is_dir());
+    if error.errno != Errno::EINVAL || is_dir(made) == is_dir(place) {
+        return Error::from(error).doing(what(mount));
+    }
+    let call = call::CallError::new(format!("move_mount(\"{}\")", mount.destination), Errno::ENOTDIR);
+    let hint = "a directory can only be mounted on a directory, and a file on a file";
+    Error::from(call).doing(what(mount)).cause(Code::MountTarget).hint(hint)
 }
 
 /// The inode number of every procfs's root.

@@ -82,7 +82,7 @@ impl Hide {
     fn prepare() -> Result<Hide> {
         let what = || "cannot prepare to hide the host's mounts".to_string();
         let open = || fd::open("/proc/self/mountinfo", OFlag::O_RDONLY).told(what);
-        let empty = Cover::new(super::mask::empty_directory(None).told(what)?);
+        let empty = Cover::new(super::mask::empty_directory(None).told(what)?.0);
         Ok(Hide { before: open()?, after: open()?, empty, null: Cover::new(super::host_null()?) })
     }
 

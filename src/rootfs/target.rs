@@ -113,7 +113,7 @@ fn components(path: &OsStr) -> impl Iterator<Item = OsString> {
 }
 
 /// Makes one name in a directory; `false` where something is there by now.
-fn make_one(dir: impl AsFd, name: &OsStr, make: Make) -> Result<bool> {
+pub(super) fn make_one(dir: impl AsFd, name: &OsStr, make: Make) -> Result<bool> {
     let made = match make {
         Make::Directory => fd::mkdirat(dir, name, 0o755),
         Make::File => fd::openat(dir, name, OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_EXCL, 0o644).map(drop),

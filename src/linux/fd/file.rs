@@ -2,7 +2,7 @@
 //! Whole files: bounded reading, one-write writing, atomic replacement. Used for config.json, state, cgroup and proc files.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
@@ -140,17 +140,26 @@ pub fn write_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<
 /// Replaces the file `leaf` of a directory at one instant: readers see the old content or the new. The new file has exactly `mode`. A
 /// file left by an earlier attempt that was killed is overwritten; after an error nothing new remains.
 pub fn write_file_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: u32) -> Result<()> {
-    let leaf = leaf.as_ref();
+    replace(at.as_fd(), leaf.as_ref(), bytes, Some(mode))
+}
+
+/// As [`write_file_atomic`], with mode 0600 less the umask.
+pub fn write_private_atomic(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<()> {
+    replace(at.as_fd(), leaf.as_ref(), bytes, None)
+}
+
+fn replace(at: BorrowedFd<'_>, leaf: &OsStr, bytes: &[u8], mode: Option<u32>) -> Result<()> {
     let mut temporary = OsString::from(".");
     temporary.push(leaf);
     temporary.push(format!(".{}", nix::unistd::getpid()));
-    let fd = open_fresh(at.as_fd(), &temporary)?;
-    let done = super::fchmod(&fd, mode)
+    let fd = open_fresh(at, &temporary)?;
+    let done = mode
+        .map_or(Ok(()), |mode| super::fchmod(&fd, mode))
         .and_then(|()| write_all(&fd, bytes))
-        .and_then(|()| dir::renameat(at.as_fd(), &temporary, at.as_fd(), leaf));
+        .and_then(|()| dir::renameat(at, &temporary, at, leaf));
     if done.is_err() {
         // The first error is what matters; a temporary file that cannot be removed is overwritten by the next attempt.
-        let _ = dir::unlinkat(at.as_fd(), &temporary);
+        let _ = dir::unlinkat(at, &temporary);
     }
     done
 }
@@ -185,10 +194,10 @@ pub fn create_file_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> R
 }
 
 /// Read and write for the owner.
-const PRIVATE: u32 = 0o600;
+pub const PRIVATE: u32 = 0o600;
 
 /// A new file that only its owner can read, in place of one that a killed process of the same number may have left.
-fn open_fresh(at: std::os::fd::BorrowedFd<'_>, leaf: &OsStr) -> Result<OwnedFd> {
+fn open_fresh(at: BorrowedFd<'_>, leaf: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
     match dir::openat(at, leaf, flags, PRIVATE) {
         Err(error) if error.errno == Errno::EEXIST => {

@@ -20,12 +20,12 @@ pub use dir::{
     readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
-    copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
-    read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
+    PRIVATE, copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
+    read_some, require_regular, write_all, write_at, write_file_atomic, write_once, write_private_atomic,
 };
 pub use given::{open_given, read_given};
 pub use nix::fcntl::{OFlag, ResolveFlag};
-pub use root::{Root, openat2};
+pub use root::{Root, open_within, openat2};
 
 use super::call::{self, Call, Result, retry, syscall};
 use super::types::{DeviceNumber, Errno};
@@ -237,6 +237,14 @@ pub fn statfs_path(path: &CStr) -> Result<StatFs> {
     Ok(StatFs { magic: out.kind & 0xffff_ffff, flags: out.flags })
 }
 
+/// flock(2) LOCK_UN: what is held by this descriptor is free for others.
+pub fn unlock(fd: impl AsFd) -> Result<()> {
+    // SAFETY: flock takes no pointer.
+    Errno::result(unsafe { libc::flock(fd.as_fd().as_raw_fd(), libc::LOCK_UN) })
+        .map(drop)
+        .call(|| format!("flock({}, LOCK_UN)", call::fd(fd.as_fd())))
+}
+
 /// flock(2). `Ok(false)` where somebody else holds it and `wait` is false.
 pub fn flock(fd: impl AsFd, exclusive: bool, wait: bool) -> Result<bool> {
     let operation = if exclusive { libc::LOCK_EX } else { libc::LOCK_SH } | if wait { 0 } else { libc::LOCK_NB };
@@ -321,10 +329,12 @@ pub fn dup_onto(fd: impl AsFd, to: RawFd) -> Result<()> {
 
 /// A duplicate with a number of at least `least`, close-on-exec; fcntl(2) F_DUPFD_CLOEXEC.
 pub fn dup_from(fd: impl AsFd, least: RawFd) -> Result<OwnedFd> {
-    let new = nix::fcntl::fcntl(fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(least))
+    // Not by the C library, which marks the new descriptor once more.
+    // SAFETY: no pointer.
+    let new = unsafe { syscall!(libc::SYS_fcntl, fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }
         .call(|| format!("fcntl({}, F_DUPFD_CLOEXEC, {least})", call::fd(fd.as_fd())))?;
     // SAFETY: the kernel just gave us this new descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+    Ok(unsafe { OwnedFd::from_raw_fd(new as RawFd) })
 }
 
 /// Sets or takes off the close-on-exec mark; fcntl(2) F_SETFD.
@@ -368,6 +378,15 @@ pub unsafe fn adopt(fd: RawFd) -> Result<OwnedFd> {
     }
     // SAFETY: it is open, and the caller promises that it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// As [`adopt`], without a look whether it is open: the first use of it will say so.
+///
+/// # Safety
+/// Nothing else in this program owns this number, and where it turns out not to be open, it is not dropped.
+pub unsafe fn adopt_unseen(fd: RawFd) -> OwnedFd {
+    // SAFETY: the caller's.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Closes descriptors, those with successive numbers by one close_range(2).

@@ -25,6 +25,13 @@ pub fn openat2(dir: impl AsFd, path: &str, flags: OFlag, mode: u32, resolve: Res
     openat2_raw(dir.as_fd(), path, flags, mode, resolve).call(|| render(dir.as_fd(), path, flags, resolve))
 }
 
+/// As [`openat2`], beneath `dir` and without magic links. That it is not opened, for whatever reason, is an answer and no failure to be
+/// told of.
+pub fn open_within(dir: impl AsFd, path: &str, flags: OFlag, resolve: ResolveFlag) -> Option<OwnedFd> {
+    let resolve = resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2_raw(dir.as_fd(), path, flags, 0, resolve).ok()
+}
+
 fn openat2_raw(dir: BorrowedFd, path: &str, flags: OFlag, mode: u32, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::from_bits_truncate(mode)).resolve(resolve);
     let mut races = 0;

@@ -205,12 +205,12 @@ pub fn set_propagation(path: impl AsRef<OsStr>, kind: Propagation, recursive: bo
         .call(|| format!("mount(NULL, {}, NULL, {}, NULL)", text(path), names(flags)))
 }
 
-/// mount(2) of a new filesystem over what `onto` refers to, for what [`new_mount`] cannot: parameter strings of up to a page. `flags` are
-/// `MS_*`. Goes through /proc/self/fd, which must be the real procfs.
+/// mount(2) of a new filesystem over the directory `onto`, which is the working directory afterwards: no path leads there. Takes parameter
+/// strings of up to a page, which [`new_mount`] cannot, and one call; the kernel does not say what it does not like. `flags` are `MS_*`.
 pub fn mount_classic(source: &str, onto: impl AsFd, fstype: &str, flags: u64, data: &str) -> Result<()> {
-    let target = format!("/proc/self/fd/{}", onto.as_fd().as_raw_fd());
+    fchdir(onto.as_fd())?;
     let flags = MsFlags::from_bits_retain(flags as libc::c_ulong);
-    nix::mount::mount(Some(source), target.as_str(), Some(fstype), flags, Some(data)).call(|| {
+    nix::mount::mount(Some(source), ".", Some(fstype), flags, Some(data)).call(|| {
         let target = call::fd(onto.as_fd());
         format!("mount({source:?}, {target}, {fstype:?}, {}, {})", names(flags), text(OsStr::new(data)))
     })

@@ -76,6 +76,10 @@ impl Init<'_> {
     /// NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
     /// too, because here it is still user 0; runc does both.
     pub(super) fn enter_directory(&mut self, path: &str) -> Result<()> {
+        // This leads nowhere else, whatever the image has.
+        if path == "/" {
+            return mount::chdir(path).told(|| "cannot change into the root directory".into());
+        }
         let answer = match change_directory(path) {
             Err(error) if error.errno == Some(Errno::ENOENT) => {
                 let root = Root::open("/").told(|| "cannot open the root directory".into())?;

@@ -206,7 +206,8 @@ impl<'a> Init<'a> {
     fn enter_container(&mut self, process: &OwnedFd, kinds: Namespaces) -> Result<()> {
         self.open_proc()?;
         namespaces::enter(process, kinds)?;
-        self.die_with_runtime()
+        // Only a change of ids takes it back.
+        if kinds.contains(Namespaces::USER) { self.die_with_runtime() } else { Ok(()) }
     }
 
     /// (Again) asks to be killed when the runtime dies; a change of ids takes it back (prctl(2)).
@@ -290,10 +291,10 @@ impl<'a> Init<'a> {
             Op::Console { size } => self.open_console(*size),
             Op::Hostname(name) => cred::sethostname(name).told(|| format!("cannot set the host name \"{name}\"")),
             Op::Domainname(name) => cred::setdomainname(name).told(|| format!("cannot set the domain name \"{name}\"")),
-            Op::Sysctl { key, value } => namespaces::sysctl(self.proc()?, key, value),
+            Op::Sysctl { key, value } => self.sysctl(key, value),
             Op::ApparmorProfile(profile) => namespaces::apparmor_profile(self.proc()?, profile),
             Op::SelinuxLabel(label) => namespaces::selinux_label(self.proc()?, label),
-            Op::OwnStdio { uid } => stdio::own(self.rootfs()?.root(), *uid),
+            Op::OwnStdio { uid } => stdio::own(self.rootfs()?, *uid),
             Op::Identity(identity) => self.become_user(identity),
             Op::WorkingDirectory(path) => self.enter_directory(path),
             Op::NoNewPrivileges => cred::set_no_new_privileges().told(|| "cannot give up new privileges".into()),
@@ -416,6 +417,7 @@ impl<'a> Init<'a> {
     }
 
     fn ask_for_runtime_hooks(&mut self) -> Result<()> {
+        self.rootfs.iter_mut().for_each(RootFs::forget_places);
         self.say(&ToParent::AskHooks, None)?;
         if self.hear()? == ToChild::HooksDone { Ok(()) } else { Err(out_of_turn()) }
     }
@@ -435,6 +437,7 @@ impl<'a> Init<'a> {
     /// createContainer: in the container's namespaces, with the runtime's files still in sight, in the root filesystem's directory.
     fn create_container_hooks(&mut self) -> Result<()> {
         let told = || "cannot enter the root filesystem for the createContainer hooks".to_string();
+        self.rootfs()?.forget_places();
         mount::fchdir(self.rootfs()?.root()).told(told)?;
         let exact = cred::umask(HOOK_UMASK);
         let done = self.run_hooks(&self.work.hooks.create_container, "creating");
@@ -481,6 +484,14 @@ impl<'a> Init<'a> {
             self.proc = Some(Procfs::open(only_processes).told(|| "cannot open a procfs".into())?);
         }
         Ok(())
+    }
+
+    /// Where no procfs was opened for it, the plan has a new one on the container's /proc, which nobody has come to yet.
+    fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        match (&self.proc, self.rootfs.as_ref().and_then(RootFs::new_proc)) {
+            (None, Some(proc)) => namespaces::sysctl(&proc, key, value),
+            _ => namespaces::sysctl(self.proc()?, key, value),
+        }
     }
 
     fn proc(&self) -> Result<&Procfs> {

@@ -3,7 +3,7 @@
 //! (config-linux.md, "Namespaces", "Sysctl"; namespaces(7)). Called by `init`.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd::{self, OFlag};
@@ -70,10 +70,11 @@ pub fn new_time_namespace(offsets: &[TimeOffset]) -> Result<()> {
 
 /// A session keyring of this name, which the process may search.
 pub fn new_keyring(name: &str) -> Result<()> {
-    const KEY_USR_SEARCH: u32 = 0x0008_0000;
+    /// What the kernel gives a new session keyring (all to who has it; view, read and link to its user), and KEY_USR_SEARCH.
+    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
     let told = || format!("cannot make the session keyring {name}");
     let name = CString::new(name).map_err(|_| Error::new(Kind::Config, told()))?;
-    let made = cred::join_session_keyring(&name).and_then(|serial| cred::add_key_permissions(serial, KEY_USR_SEARCH));
+    let made = cred::join_session_keyring(&name).and_then(|serial| cred::set_key_permissions(serial, PERMISSIONS));
     match made {
         // A kernel without keyrings keeps no keys that could be shared.
         Err(error) if error.errno == Errno::ENOSYS => Ok(()),
@@ -87,7 +88,7 @@ pub fn new_keyring(name: &str) -> Result<()> {
 }
 
 /// Sets a kernel parameter of this process's namespaces.
-pub fn sysctl(proc: &Procfs, key: &str, value: &str) -> Result<()> {
+pub fn sysctl(proc: &Procfs<impl AsFd>, key: &str, value: &str) -> Result<()> {
     let path = format!("sys/{}", sysctl_path(key));
     proc.write(&path, value.as_bytes())
         .told(|| format!("cannot set the kernel parameter {key} to \"{value}\""))

@@ -11,6 +11,7 @@ use crate::linux::fd::{self, OFlag, Root};
 use crate::linux::types::Errno;
 use crate::linux::{mount, socket, tty};
 use crate::process::sync::ToParent;
+use crate::rootfs::RootFs;
 
 use super::Init;
 
@@ -19,23 +20,30 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
 /// Gives the standard streams to the program's user, where they are not his already, as an engine expects that made them as root. A
 /// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's.
-pub fn own(root: &Root, uid: u32) -> Result<()> {
+pub fn own(rootfs: &mut RootFs, uid: u32) -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // The container's, once it has been asked for.
     let mut null = None;
     for (number, stream) in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().enumerate() {
-        own_stream(root, number as RawFd, stream, uid, &mut null)
+        own_stream(rootfs, number as RawFd, stream, uid, &mut null)
             .map_err(|error| error.doing(format!("cannot prepare standard stream {number}")))?;
     }
+    null.flatten().into_iter().for_each(|null| rootfs.spend(null));
     Ok(())
 }
 
-fn own_stream(root: &Root, number: RawFd, stream: BorrowedFd<'_>, uid: u32, null: &mut Option<Option<OwnedFd>>) -> Result<()> {
+fn own_stream(
+    rootfs: &RootFs,
+    number: RawFd,
+    stream: BorrowedFd<'_>,
+    uid: u32,
+    null: &mut Option<Option<OwnedFd>>,
+) -> Result<()> {
     let stat = fd::stat(stream)?;
     if stat.is_char_device(1, 3) {
         let null = match null {
             Some(known) => known,
-            None => null.insert(container_null(root)?),
+            None => null.insert(container_null(rootfs)?),
         };
         return match null {
             Some(null) => Ok(fd::dup_onto(&*null, number)?),
@@ -55,14 +63,22 @@ fn own_stream(root: &Root, number: RawFd, stream: BorrowedFd<'_>, uid: u32, null
 
 /// The container's /dev/null, if what is there is one: a regular file or another device of that name is the image's trick
 /// (CVE-2026-88265), and the host's stays.
-fn container_null(root: &Root) -> Result<Option<OwnedFd>> {
-    let open = |flags: OFlag| match root.open_with("/dev/null", flags | OFlag::O_NOFOLLOW) {
+fn container_null(rootfs: &RootFs) -> Result<Option<OwnedFd>> {
+    const OPEN: OFlag = OFlag::O_RDWR.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+    if let Some(dev) = rootfs.fresh("/dev") {
+        // Nothing is in it but what the configuration asks for.
+        return match fd::openat(dev, "null", OPEN, 0) {
+            Ok(found) => Ok(fd::stat(&found)?.is_char_device(1, 3).then_some(found)),
+            Err(_) => Ok(None),
+        };
+    }
+    let open = |flags: OFlag| match rootfs.root().open_with("/dev/null", flags | OFlag::O_NOFOLLOW) {
         Ok(found) => Ok(fd::stat(&found)?.is_char_device(1, 3).then_some(found)),
         Err(_) => Ok(None),
     };
     // Looked at first, and only then opened: opening a device may do something.
     match open(OFlag::O_PATH)? {
-        Some(_) => open(OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY),
+        Some(_) => open(OPEN),
         None => Ok(None),
     }
 }
