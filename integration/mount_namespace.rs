@@ -7,8 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
-use nix::unistd::Pid;
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::harness::bundle::folder;
@@ -37,13 +36,9 @@ const KEPT: &str = "/run/berth.mntns";
 /// More mounts than a host must have to keep one.
 const CROWD: usize = 150;
 
-/// Gives this test a mount namespace of its own, with a /run of its own and as many mounts as a busy host has. All on one CPU: Linux 6.18
-/// numbers namespaces by CPU, and mounts only those that it takes for younger than one's own.
+/// Gives this test a mount namespace of its own, with a /run of its own and as many mounts as a busy host has.
 fn crowd() {
     let none = None::<&str>;
-    let mut cpus = CpuSet::new();
-    cpus.set(0).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
     let place = PathBuf::from(std::env::var_os("BERTH_TEST_PLACE").unwrap());

@@ -13,13 +13,13 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::linux::call::Result;
+use crate::linux::call::{CallError, Result};
 use crate::linux::clone::{self, CloneArgs, Cloned};
 use crate::linux::fd::{self, OFlag, ResolveFlag};
 use crate::linux::mount::{self as sys, Change};
 use crate::linux::pid::{self, Exit};
-use crate::linux::signal;
 use crate::linux::types::{Errno, MountAttr, Namespaces, Propagation};
+use crate::linux::{sched, signal};
 
 /// Where it is kept.
 pub const DIRECTORY: &str = "/run/berth.mntns";
@@ -96,15 +96,27 @@ fn make(dir: &OwnedFd) -> Result<Option<OwnedFd>> {
     }
     // What can fail for good comes before what costs.
     let place = place(dir)?;
-    let namespace = new_namespace()?;
-    let mounted = namespace.as_ref().map(|new| sys::clone_tree(new, false).and_then(|tree| sys::move_mount(tree, &place)));
-    if let Some(Ok(())) = mounted {
-        return Ok(namespace);
+    let keep = |cpu| -> Result<Option<OwnedFd>> {
+        let Some(new) = new_namespace(cpu)? else { return Ok(None) };
+        sys::move_mount(sys::clone_tree(&new, false)?, &place).map(|()| Some(new))
+    };
+    let mut kept = keep(None);
+    for cpu in sched::affinity(0)?.into_iter().take(MOST_CPUS) {
+        match &kept {
+            Err(error) if error.errno == Errno::ELOOP => kept = keep(Some(cpu)),
+            _ => break,
+        }
     }
-    // ELOOP: the kernel takes it for older than this process's own, which Linux 6.18 does where another CPU has made that.
-    fd::fchmod(&place, GIVEN_UP)?;
-    Ok(None)
+    // Anything else may be otherwise the next time.
+    if kept.as_ref().is_err_and(|error| [Errno::ELOOP, Errno::EINVAL, Errno::EPERM].contains(&error.errno)) {
+        fd::fchmod(&place, GIVEN_UP)?;
+    }
+    kept
 }
+
+/// A namespace can only be mounted in an older one (ELOOP). Linux 6.18 takes for older what has the lesser number, and gives each CPU
+/// numbers of its own: on some CPU there is one that will do, at the latest on that where this process's own was made.
+const MOST_CPUS: usize = 16;
 
 /// The file that the namespace is mounted on, with nothing on it.
 fn place(dir: &OwnedFd) -> Result<OwnedFd> {
@@ -134,7 +146,7 @@ fn place(dir: &OwnedFd) -> Result<OwnedFd> {
         }
         sys::umount(format!("{DIRECTORY}/{OWN}/{FILE}"), true)?;
     }
-    Err(crate::linux::call::CallError::new(format!("umount2({DIRECTORY}/{OWN}/{FILE})"), Errno::EBUSY))
+    Err(CallError::new(format!("umount2({DIRECTORY}/{OWN}/{FILE})"), Errno::EBUSY))
 }
 
 /// A tmpfs with room for one directory or file.
@@ -144,23 +156,32 @@ fn tmpfs(mode: &str) -> Result<OwnedFd> {
     sys::new_mount("tmpfs", parameters.map(|(key, value)| (key, Some(value))), ATTR.bits())
 }
 
-/// A mount namespace with one empty directory, made by a process that does nothing else; the kernel copies ours for it.
-fn new_namespace() -> Result<Option<OwnedFd>> {
+/// A mount namespace with one empty directory, made by a process that does nothing else, on this CPU; the kernel copies ours for it.
+fn new_namespace(cpu: Option<u32>) -> Result<Option<OwnedFd>> {
     let (wait, go) = fd::pipe()?;
+    let (ready, made) = fd::pipe()?;
     // A caller that ignores SIGCHLD would leave us without the exit status of our own children.
     signal::set_default(libc::SIGCHLD)?;
-    match clone::clone3(&CloneArgs { namespaces: Namespaces::MOUNT, clear_handlers: true, ..CloneArgs::default() })? {
+    match clone::clone3(&CloneArgs { clear_handlers: true, ..CloneArgs::default() })? {
         Cloned::Child => {
-            drop(go);
-            let _ = fd::read_bounded(&wait, 1); // Until its namespace is open, or the runtime dead.
-            clone::exit_now(i32::from(leave_all().is_err()))
+            drop((ready, go));
+            let begin = move || {
+                cpu.map_or(Ok(()), |cpu| sched::set_affinity(0, &[cpu]))?;
+                clone::unshare(Namespaces::MOUNT)?;
+                fd::write_all(&made, b".")?;
+                drop(made);
+                fd::read_bounded(&wait, 1)?; // Until the namespace is open, or the runtime dead.
+                leave_all()
+            };
+            clone::exit_now(i32::from(begin().is_err()))
         }
         Cloned::Parent { pid, pidfd } => {
-            drop(wait);
-            let namespace = clone::open_namespace(format!("/proc/{pid}/ns/mnt"));
+            drop((wait, made));
+            let has_made = fd::read_bounded(&ready, 1).is_ok_and(|said| !said.is_empty());
+            let namespace = if has_made { clone::open_namespace(format!("/proc/{pid}/ns/mnt")).ok() } else { None };
             drop(go);
             let done = pid::wait(&pidfd)? == Exit::Code(0);
-            Ok(namespace.ok().filter(|_| done))
+            Ok(namespace.filter(|_| done))
         }
     }
 }

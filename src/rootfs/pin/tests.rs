@@ -5,13 +5,18 @@ use super::*;
 use crate::linux::test_child::{in_child, is_root};
 use crate::linux::{probe, sched};
 
-/// In a child with an empty /run, all on one CPU: Linux 6.18 numbers namespaces by CPU, and mounts only those that it takes for younger.
+/// In a child with an empty /run.
 fn alone(test: impl FnOnce()) {
+    alone_on(None, test);
+}
+
+/// The same, with a mount namespace that is made on this CPU.
+fn alone_on(cpu: Option<u32>, test: impl FnOnce()) {
     if !is_root() {
         return;
     }
     in_child(|| {
-        sched::set_affinity(0, &[0]).unwrap();
+        cpu.into_iter().for_each(|cpu| sched::set_affinity(0, &[cpu]).unwrap());
         clone::unshare(Namespaces::MOUNT).unwrap();
         sys::set_propagation("/", Propagation::Private, true).unwrap();
         sys::move_mount(tmpfs_for_tests(), fd::open_dir_path("/run").unwrap()).unwrap();
@@ -53,6 +58,20 @@ fn it_is_made_once_and_holds_one_mount() {
         let there = fd::open(place_of_file(), OFlag::O_PATH).unwrap();
         assert!(!fd::stat(&there).unwrap().mount_root);
     });
+}
+
+/// Whichever CPU has numbered this process's own namespace, and whichever it runs on.
+#[test]
+fn it_is_made_on_every_cpu() {
+    let cpus = sched::affinity(0).unwrap();
+    for (made_on, runs_on) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (Some(made_on), Some(runs_on)) = (cpus.get(made_on), cpus.get(runs_on)) else { continue };
+        alone_on(Some(*made_on), || {
+            sched::set_affinity(0, &[*made_on, *runs_on]).unwrap();
+            assert!(open().is_some(), "made on {made_on}, runs on {runs_on}");
+            assert_eq!(sched::affinity(0).unwrap().len(), if made_on == runs_on { 1 } else { 2 });
+        });
+    }
 }
 
 #[test]
