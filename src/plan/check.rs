@@ -197,6 +197,7 @@ pub fn check(survey: &Survey, plan: Result<&Plan, &[Problem]>) -> Vec<Finding> {
         }
     };
     found.extend(namespaces(survey, plan));
+    found.push(Finding::works("mount namespace", super::route::explain(&survey.host)));
     found.extend(user::namespace(survey, plan));
     found.extend(user::mappings(survey, plan));
     found.extend(procfs(survey, plan));

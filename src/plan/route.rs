@@ -39,8 +39,11 @@ const OF_THE_KERNEL: [&str; 6] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", 
 /// fsconfig(2) takes no longer value.
 const LONGEST_VALUE: usize = 255;
 
+/// The directory in which the host keeps a small mount namespace for [`Route::Pinned`].
+pub const KEPT: &str = "/run/berth.mntns";
+
 /// Where hosts keep mount namespaces: ours, snapd's, LXD's.
-const NAMESPACES_KEPT: [&str; 3] = ["/run/berth.mntns", "/run/snapd/ns", "/var/snap/lxd/common/ns"];
+const NAMESPACES_KEPT: [&str; 3] = [KEPT, "/run/snapd/ns", "/var/snap/lxd/common/ns"];
 
 /// Rewrites the steps of the container's process for one of the first two routes, where all of them allow it.
 pub fn take(host: &Host, namespaces: &mut NamespacePlan, child: &mut Vec<Step>) -> Option<Route> {
@@ -54,6 +57,15 @@ pub fn take(host: &Host, namespaces: &mut NamespacePlan, child: &mut Vec<Step>) 
     child.retain(|step| !matches!(step.op, Op::Propagation(_) | Op::Pivot));
     namespaces.spawn.create.remove(Namespaces::MOUNT);
     Some(route)
+}
+
+/// Where the mount namespaces of this host's containers come from, where nothing in their configuration stands in the way; for `check`.
+pub fn explain(host: &Host) -> String {
+    match offered(host).filter(|_| host.privileged()) {
+        Some(Route::OpenTree) => "made around the root filesystem, however many mounts the host has".to_string(),
+        Some(Route::Pinned) => format!("the host has many mounts: a copy of the small one that is kept in {KEPT}"),
+        None => "a copy of the host's".to_string(),
+    }
 }
 
 /// What this host has that is better than the classic route.

@@ -20,9 +20,8 @@ use crate::linux::mount::{self as sys, Change};
 use crate::linux::pid::{self, Exit};
 use crate::linux::types::{Errno, MountAttr, Namespaces, Propagation};
 use crate::linux::{sched, signal};
+use crate::plan::route::KEPT as DIRECTORY;
 
-/// Where it is kept.
-pub const DIRECTORY: &str = "/run/berth.mntns";
 /// The tmpfs in there, and the file in that.
 const OWN: &str = "own";
 const FILE: &str = "ns";
