@@ -117,12 +117,12 @@ impl Drop for Helper {
 }
 
 /// A port of this host that nobody has.
-fn free_port() -> String {
+pub fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
 /// Whether somebody listens on it.
-fn listens(port: &str) -> bool {
+pub fn listens(port: &str) -> bool {
     let wanted = format!(":{:04X} ", port.parse::<u16>().unwrap());
     let all = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default()).concat();
     all.lines().any(|line| line.contains(&wanted) && line.contains(" 0A "))

@@ -204,6 +204,10 @@ impl Bundle {
         let (stdout, stderr) = (read(self.stdout_file()).len(), read(self.stderr_file()).len());
         let mut child: Child = call.spawn_to(&self.stdout_file(), &self.stderr_file());
         let status = call::wait(&mut child);
+        if call::through_pipes() {
+            // The container may hold the pipe for ever: there is no end to wait for.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
         let added = |path: PathBuf, before: usize| read(path)[before..].to_owned();
         let output = Output { status, stdout: added(self.stdout_file(), stdout), stderr: added(self.stderr_file(), stderr) };
         eprintln!("  stdout: {:?}\n  stderr: {:?}", output.stdout, output.stderr);
