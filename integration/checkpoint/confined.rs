@@ -20,13 +20,16 @@ const NO_MOUNTS: &[(&str, &str)] = &[("runc", "has no mounts"), ("crun", "does n
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(own_seccomp_profile).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(own_seccomp_profile).needs(NEEDS).seconds(120).differs(&[CRUN]),
     test!(identity).needs(&[Need::Criu, Need::SYS_RESOURCE]).seconds(120),
-    test!(files_in_memory).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(user_namespace).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(joined_pid_namespace).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(namespaces_of_the_host).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(time_namespace).needs(TIME).seconds(120).differs(PEERS),
+    test!(files_in_memory).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(user_namespace).needs(NEEDS).seconds(120).differs(&[
+        ("runc", "lets CRIU read the image as a user who may not"),
+        ("crun", "lets CRIU dump as a user who may not look"),
+    ]),
+    test!(joined_pid_namespace).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(namespaces_of_the_host).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(time_namespace).needs(TIME).seconds(120).differs(&[CRUN]),
     test!(namespaces_that_cannot_be_joined)
         .needs(NEEDS)
         .seconds(120)

@@ -26,9 +26,12 @@ pub const TESTS: &[Test] = &[
     test!(a_restore_is_asked_for).differs(NOT_A_PROGRAM),
     test!(status_descriptor_that_is_not_there).differs(&[("runc", "finds out while it dumps"), ("crun", "has no such flag")]),
     test!(deleted_files).needs(NEEDS).seconds(120).differs(NOT_THEIRS),
-    test!(unix_sockets_that_lead_out).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(unix_sockets_that_lead_out).needs(NEEDS).seconds(120).differs(&[CRUN]),
     test!(closed_connections).needs(NEEDS).seconds(120).differs(NO_NETWORK_LOCK),
-    test!(empty_network_namespace).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(empty_network_namespace)
+        .needs(NEEDS)
+        .seconds(120)
+        .differs(&[("runc", "leaves the loopback device down after a restore"), CRUN]),
     test!(packets_held_back_by_nftables).needs(NEEDS).seconds(120).differs(NO_NETWORK_LOCK),
     test!(cgroups_of_the_containers_own).needs(&[Need::Criu, Need::Cgroup2]).seconds(120),
     test!(kept_after_its_end).needs(NEEDS).seconds(120).differs(&[("runc", "has no --keep"), ("crun", "has no --keep here")]),

@@ -14,18 +14,24 @@ use crate::test;
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(goes_on_counting).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(a_dump_removes_the_container).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(leaves_running).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(again_and_again).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(restored_container_is_as_others).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(restore_in_the_foreground).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(goes_on_counting).needs(NEEDS).seconds(120).differs(&[("crun", "says in other words that it does not exist")]),
+    test!(a_dump_removes_the_container).needs(NEEDS).seconds(120).differs(&[
+        ("runc", "runs the poststop hooks twice where it ran in the foreground"),
+        ("crun", "fails to remove it a second time where it ran in the foreground"),
+    ]),
+    test!(leaves_running).needs(NEEDS).seconds(120),
+    test!(again_and_again).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(restored_container_is_as_others)
+        .needs(NEEDS)
+        .seconds(120)
+        .differs(&[("runc", "shows the host's path of its cgroup where CRIU is to leave cgroups alone"), CRUN]),
+    test!(restore_in_the_foreground).needs(NEEDS).seconds(120).differs(&[CRUN]),
     test!(limits_and_cgroup).needs(&[Need::Criu, Need::Controller("pids")]).seconds(120),
-    test!(hooks).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(hooks).needs(NEEDS).seconds(120).differs(&[("runc", "tells the hooks of a restore that it is stopped"), CRUN]),
     test!(steps_are_told_and_traced).needs(NEEDS).seconds(120).differs(&[("runc", "has no --trace"), ("crun", "has no --trace")]),
-    test!(failing_hook_undoes_the_restore).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(existing_id_is_refused).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(only_what_runs_can_be_dumped),
+    test!(failing_hook_undoes_the_restore).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(existing_id_is_refused).needs(NEEDS).seconds(120),
+    test!(only_what_runs_can_be_dumped).differs(&[("crun", "makes the directory of the image first")]),
 ];
 
 fn goes_on_counting() {

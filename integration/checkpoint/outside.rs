@@ -20,18 +20,27 @@ const NO_SUCH_FLAG: &[(&str, &str)] = &[("runc", "has no --network-lock"), ("cru
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
-    test!(mounts_of_the_host).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(places_of_mounts_are_made).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(terminal).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(terminal_needs_a_socket).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(pipes_of_the_caller).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(mounts_of_the_host)
+        .needs(NEEDS)
+        .seconds(120)
+        .differs(&[("runc", "does not let CRIU keep mounts that get what happens outside"), CRUN]),
+    test!(places_of_mounts_are_made).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(terminal).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(terminal_needs_a_socket).needs(NEEDS).seconds(120).differs(&[("crun", "leaves the cgroup of a restore that failed")]),
+    test!(pipes_of_the_caller).needs(NEEDS).seconds(120).differs(&[CRUN]),
     test!(tcp_connection_inside).needs(NEEDS).seconds(120).differs(NO_SUCH_FLAG),
     test!(tcp_connection_to_the_host).needs(NEEDS).seconds(120).differs(NO_SUCH_FLAG),
-    test!(joined_network_namespace).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(joined_ipc_and_uts_namespaces).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(shell_job).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(file_locks).needs(FLOCK).seconds(120).differs(PEERS),
-    test!(options_from_a_file).needs(FLOCK).seconds(120).differs(PEERS),
+    test!(joined_network_namespace).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(joined_ipc_and_uts_namespaces).needs(NEEDS).seconds(120).differs(&[CRUN]),
+    test!(shell_job).needs(NEEDS).seconds(120).differs(&[
+        ("runc", "quotes all of CRIU's log, and says no flag"),
+        ("crun", "does not tell CRIU of the terminal's device, and says no flag"),
+    ]),
+    test!(file_locks).needs(FLOCK).seconds(120).differs(&[CRUN]),
+    test!(options_from_a_file).needs(FLOCK).seconds(120).differs(&[
+        ("runc", "takes the file in place of the one that keeps CRIU from locking the network here"),
+        ("crun", "takes the file in place of the one that keeps CRIU from locking the network here"),
+    ]),
 ];
 
 fn mounts_of_the_host() {

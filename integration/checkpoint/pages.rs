@@ -15,8 +15,11 @@ use crate::test;
 pub const TESTS: &[Test] = &[
     test!(memory_first_and_then_the_rest).needs(NEEDS).seconds(120),
     test!(what_is_anew_goes_from_the_parent).needs(NEEDS).seconds(120).differs(&[("crun", "has no --auto-dedup")]),
-    test!(page_server).needs(NEEDS).seconds(120).differs(PEERS),
-    test!(lazy_pages).needs(NEEDS).seconds(120).differs(PEERS),
+    test!(page_server).needs(NEEDS).seconds(120).differs(&[("crun", "has no --page-server")]),
+    test!(lazy_pages)
+        .needs(NEEDS)
+        .seconds(120)
+        .differs(&[("runc", "has no --criu, by which CRIU is helped here"), ("crun", "has no --lazy-pages")]),
     test!(nobody_has_the_pages).needs(NEEDS).seconds(120).differs(NOT_AWAITED),
     test!(pages_that_never_come).needs(NEEDS).seconds(120).differs(NOT_AWAITED),
 ];

@@ -75,10 +75,11 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
 }
 
 /// After a dump that has ended its processes, as runc and crun do: what could make it again is the image. Nothing that fails here makes the
-/// image worse, so it is told as a warning. The caller has locked it.
+/// image worse, so it is tried once more, and then told as a warning. The caller has locked it.
 pub fn after_dump(store: &Store, entry: &Entry, state: &State) -> Vec<String> {
     let poststop = if state.poststop { saved_hooks(entry) } else { Ok(Vec::new()) };
-    match poststop.and_then(|poststop| destroy(state).and_then(|()| store.remove(entry)).map(|()| poststop)) {
+    let remove = || destroy(state).and_then(|()| store.remove(entry));
+    match poststop.and_then(|poststop| remove().or_else(|_| remove()).map(|()| poststop)) {
         Ok(poststop) => run_poststop(&poststop, state),
         Err(error) => {
             vec![format!("the container is dumped and stopped, but could not be removed: {error}; `delete` removes it")]
