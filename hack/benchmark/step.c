@@ -63,7 +63,11 @@ static void note(unsigned long address) {
         size_t middle = (low + high) / 2;
         if (functions[middle].start <= address) low = middle; else high = middle;
     }
-    if (!functions[low].seen) { functions[low].seen = 1; fprintf(out, "%s\n", functions[low].name); }
+    // Functions that are the same were made one: which of their names it has in another build, nobody knows.
+    while (low && functions[low - 1].start == functions[low].start) low--;
+    if (functions[low].seen) return;
+    functions[low].seen = 1;
+    for (size_t same = low; same < count && functions[same].start == functions[low].start; same++) fprintf(out, "%s\n", functions[same].name);
 }
 
 static struct process *find(pid_t pid) {

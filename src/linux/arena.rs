@@ -10,6 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr::{null_mut, write_bytes};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first piece, in bytes. Pages of it that are never touched cost nothing.
 const FIRST: usize = 256 << 10;
@@ -23,13 +24,24 @@ const LARGEST: usize = 128 << 10;
 const FINE: usize = 512;
 const CLASSES: usize = FINE / STEP + (LARGEST / FINE).ilog2() as usize;
 
-/// The allocator.
-pub struct Arena {
-    first: UnsafeCell<Piece>,
-    inner: UnsafeCell<Inner>,
+/// Whether another process has come to have a copy of this memory.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Tells the arena that this process has been cloned, or is the clone. The kernel copies each page that either of them writes to from
+/// now on: what is taken comes from new pages, and what was taken before is not given back. That holds for the first clone: a command
+/// that lives long and clones often shall not grow.
+pub fn share() {
+    SHARED.store(true, Ordering::Relaxed);
 }
 
-#[repr(C, align(4096))]
+/// The allocator. What it knows of its memory lies before the memory: on the page that is written to anyway.
+#[repr(C)]
+pub struct Arena {
+    inner: UnsafeCell<Inner>,
+    first: UnsafeCell<Piece>,
+}
+
+#[repr(C, align(16))]
 struct Piece([u8; FIRST]);
 
 struct Inner {
@@ -38,6 +50,8 @@ struct Inner {
     end: usize,
     /// From here on nothing has ever been handed out: it is zero.
     untouched: usize,
+    /// Places of the first piece below this one are shared with another process, and not used again. 0: none is.
+    own: usize,
     /// Freed places of each class: the address of the first, which holds that of the second.
     free: [usize; CLASSES],
 }
@@ -74,32 +88,48 @@ impl Arena {
     /// Memory that nothing has been taken of. Zeroes, so that it takes no room in the program's file.
     pub const fn new() -> Arena {
         Arena {
+            inner: UnsafeCell::new(Inner { next: 0, end: 0, untouched: 0, own: 0, free: [0; CLASSES] }),
             first: UnsafeCell::new(Piece([0; FIRST])),
-            inner: UnsafeCell::new(Inner { next: 0, end: 0, untouched: 0, free: [0; CLASSES] }),
         }
     }
 
     /// Lets `work` have the arena.
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
         // SAFETY: there is one thread, and `work` does not allocate.
-        work(unsafe { &mut *self.inner.get() })
+        let inner = unsafe { &mut *self.inner.get() };
+        if inner.own == 0 && SHARED.load(Ordering::Relaxed) {
+            self.part(inner);
+        }
+        work(inner)
     }
 
-    /// A place of this class, and whether it is all zeroes; null where the kernel has no more memory.
-    fn take(&self, inner: &mut Inner, class: usize, room: usize) -> (*mut u8, bool) {
+    /// Goes on with a page that nobody has touched, where there is one in the first piece.
+    fn part(&self, inner: &mut Inner) {
+        const PAGE: usize = 4096;
+        let first = self.first.get() as usize;
+        inner.own = first;
+        let next = inner.next.max(inner.untouched).next_multiple_of(PAGE);
+        if inner.next >= first && inner.end == first + FIRST && next < inner.end {
+            (inner.next, inner.own) = (next, next);
+            inner.free = [0; CLASSES];
+        }
+    }
+
+    /// A place of this class, and how many of its bytes, from the first on, may be other than zero; null where the kernel has no more memory.
+    fn take(&self, inner: &mut Inner, class: usize, room: usize) -> (*mut u8, usize) {
         let freed = inner.free[class];
         if freed != 0 {
             // SAFETY: a freed place of this class, whose first word is where the next one is.
             inner.free[class] = unsafe { *(freed as *const usize) };
-            return (freed as *mut u8, false);
+            return (freed as *mut u8, room);
         }
         if inner.end - inner.next < room && !self.more(inner, room) {
-            return (null_mut(), false);
+            return (null_mut(), 0);
         }
         let place = inner.next;
-        let zero = place >= inner.untouched;
+        let used = inner.untouched.saturating_sub(place).min(room);
         inner.reach(place + room);
-        (place as *mut u8, zero)
+        (place as *mut u8, used)
     }
 
     /// Begins a new piece; what is left of the old one stays unused.
@@ -151,6 +181,9 @@ unsafe impl GlobalAlloc for Arena {
         }
         let (class, room) = class(layout.size());
         self.with(|inner| {
+            if (self.first.get() as usize..inner.own).contains(&(place as usize)) {
+                return;
+            }
             if place as usize + room == inner.next {
                 inner.next = place as usize;
                 return;
@@ -168,10 +201,10 @@ unsafe impl GlobalAlloc for Arena {
             return unsafe { System.alloc_zeroed(layout) };
         }
         let (class, room) = class(layout.size());
-        let (place, zero) = self.with(|inner| self.take(inner, class, room));
-        if !place.is_null() && !zero {
+        let (place, used) = self.with(|inner| self.take(inner, class, room));
+        if used > 0 {
             // SAFETY: the place is nobody else's, and at least as large.
-            unsafe { write_bytes(place, 0, layout.size()) };
+            unsafe { write_bytes(place, 0, used.min(layout.size())) };
         }
         place
     }
@@ -249,6 +282,55 @@ mod tests {
                 reached = reached.max(arena.with(|inner| inner.next - arena.first.get() as usize));
             }
             assert!(reached < FIRST, "{reached} bytes in use");
+        }
+    }
+
+    #[test]
+    fn a_clone_leaves_what_was_there_alone() {
+        let arena = Box::leak(Box::new(Arena::new()));
+        let (text, list) = (layout(100, 1), layout(2000, 8));
+        // SAFETY: each place is given back once, by the layout it came with.
+        unsafe {
+            let (one, two, three) = (arena.alloc(text), arena.alloc(list), arena.alloc(text));
+            arena.dealloc(one, text);
+            write_bytes(two, 7, 2000);
+            arena.with(|inner| arena.part(inner));
+            let shared =
+                |own: usize| std::slice::from_raw_parts(arena.first.get().cast::<u8>(), own - arena.first.get() as usize);
+            let own = arena.with(|inner| inner.own);
+            let before = shared(own).to_vec();
+            let new = arena.alloc(text);
+            assert!(new as usize >= three as usize + 100 && (new as usize).is_multiple_of(4096));
+            let grown = arena.realloc(two, list, 3000);
+            assert!((0..2000).all(|byte| *grown.add(byte) == 7));
+            arena.dealloc(three, text);
+            assert!(shared(own) == before);
+            // What is taken from then on is handed out again.
+            let one = arena.alloc(list);
+            let last = arena.alloc(text);
+            arena.dealloc(one, list);
+            assert_eq!(arena.alloc(list), one);
+            assert!(last > one);
+        }
+    }
+
+    /// What was used below and was not used above: both are zero.
+    #[test]
+    fn what_begins_in_used_memory_is_zeroed_as_far_as_that_goes() {
+        let arena = Box::leak(Box::new(Arena::new()));
+        let (small, large) = (layout(3000, 1), layout(20_000, 1));
+        // SAFETY: each place is given back once, by the layout it came with.
+        unsafe {
+            let place = arena.alloc(small);
+            write_bytes(place, 7, 3000);
+            arena.dealloc(place, small);
+            let same = arena.alloc_zeroed(large);
+            assert_eq!(place, same);
+            assert!((0..20_000).all(|byte| *same.add(byte) == 0));
+            write_bytes(same, 7, 20_000);
+            arena.dealloc(same, large);
+            let again = arena.alloc_zeroed(large);
+            assert!((0..20_000).all(|byte| *again.add(byte) == 0));
         }
     }
 

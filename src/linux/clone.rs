@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::arena;
 use super::call::{self, Call, CallError, Result, syscall};
 use super::fd::{self, OFlag};
 use super::types::{Errno, Namespaces};
@@ -87,6 +88,7 @@ pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
     // SAFETY: `raw` and what it points to live until the call returns. Without CLONE_VM the child has memory of its own, as after
     // fork(2); this process has one thread, so no lock is held by anybody else.
     let pid = unsafe { syscall!(libc::SYS_clone3, &raw mut raw, size_of::<RawCloneArgs>()) }.call(|| render_clone(&raw, args))?;
+    arena::share();
     if pid == 0 {
         return Ok(Cloned::Child);
     }

@@ -2,7 +2,7 @@
 //! Whole files: bounded reading, one-write writing, atomic replacement. Used for config.json, state, cgroup and proc files.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 
@@ -45,24 +45,31 @@ pub fn read_record(fd: impl AsFd, max: usize) -> Result<Vec<u8>> {
 /// Reads into room for `first` bytes, and into more as needed, to the end of file; or, after a read that left room, to where `ends`.
 fn read_until(fd: impl AsFd, first: usize, max: usize, ends: impl Fn(usize) -> bool) -> Result<Vec<u8>> {
     const STEP: usize = 64 << 10;
-    let mut bytes = vec![0; first.min(max.saturating_add(1))];
-    let mut filled = 0;
+    let mut room = first.min(max.saturating_add(1));
+    let mut bytes = Vec::with_capacity(room);
     loop {
-        let count =
-            retry(|| nix::unistd::read(fd.as_fd(), &mut bytes[filled..])).call(|| format!("read({})", call::fd(fd.as_fd())))?;
-        filled += count;
-        if filled > max {
+        let count = retry(|| append(fd.as_fd(), &mut bytes, room)).call(|| format!("read({})", call::fd(fd.as_fd())))?;
+        if bytes.len() > max {
             return Err(CallError::new(format!("read({}): more than {max} bytes", call::fd(fd.as_fd())), Errno::EFBIG));
         }
-        if count == 0 || (filled < bytes.len() && ends(filled)) {
-            bytes.truncate(filled);
+        if count == 0 || (bytes.len() < room && ends(bytes.len())) {
             return Ok(bytes);
         }
-        if filled == bytes.len() {
-            let more = bytes.len().saturating_add(bytes.len().max(STEP)).min(max.saturating_add(1));
-            bytes.resize(more, 0);
+        if bytes.len() == room {
+            room = room.saturating_add(room.max(STEP)).min(max.saturating_add(1));
+            bytes.reserve_exact(room - bytes.len());
         }
     }
+}
+
+/// read(2) behind what is there, up to `room` bytes in all. Into memory that nobody has zeroed: most files fill little of theirs.
+fn append(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, room: usize) -> nix::Result<usize> {
+    let most = room.min(bytes.capacity()) - bytes.len();
+    // SAFETY: that much can be written there.
+    let count = Errno::result(unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().add(bytes.len()).cast(), most) })? as usize;
+    // SAFETY: the kernel has written as many bytes as it says.
+    unsafe { bytes.set_len(bytes.len() + count) };
+    Ok(count)
 }
 
 /// read(2): what is there, at most as much as `buffer` holds; 0 at the end.

@@ -29,7 +29,7 @@ mod early {
         "sub $128, %rsp",
         "mov %rsp, %rsi",
         "call {view}",
-        // What comes back is whether a process is going to be put into a container.
+        // What comes back is the kind of command.
         "mov %eax, %esi",
         "mov %rbx, %rdi",
         "lea __ehdr_start(%rip), %rdx",
@@ -49,6 +49,13 @@ mod early {
 
     /// The size of an address.
     const WORD: usize = 8;
+
+    /// A command that puts no process into a container.
+    const OTHER: u32 = 0;
+    /// One that puts one into a container that exists.
+    const EXEC: u32 = 1;
+    /// One that makes a container for it.
+    const CREATE: u32 = 2;
 
     /// One system call; what it needs lives on.
     unsafe fn call(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
@@ -81,23 +88,27 @@ mod early {
     }
 
     /// `stack`: argc, argv, null, envp, null, auxv, as execve(2) lays it out. `room`: 128 bytes. Returns where
-    /// nothing needs to be done, or nothing can be: whether this is a command that puts a process into a container.
-    unsafe extern "C" fn run_through_view(stack: usize, room: usize) -> bool {
+    /// nothing needs to be done, or nothing can be: with which of the numbers below.
+    unsafe extern "C" fn run_through_view(stack: usize, room: usize) -> u32 {
         const AT_EXECFN: usize = 31;
         // SAFETY: this is the layout of a new process's stack (System V ABI), and nothing has changed it yet; lists are left at their ends.
         unsafe {
             let argv = stack + WORD;
             let envp = argv + (word(stack) + 1) * WORD;
-            let (mut enters, mut at) = (false, argv + WORD);
+            let (mut kind, mut at) = (OTHER, argv + WORD);
             while at + WORD < envp {
                 let given = word(at);
                 // The commands that put a process into a container. Such a word elsewhere in the line does no harm.
-                enters |= begins(given, b"create\0") || begins(given, b"run\0") || begins(given, b"exec\0");
-                enters |= begins(given, b"restore\0");
+                if begins(given, b"exec\0") {
+                    kind |= EXEC;
+                }
+                if begins(given, b"create\0") || begins(given, b"run\0") || begins(given, b"restore\0") {
+                    kind |= CREATE;
+                }
                 at += WORD;
             }
-            if !enters {
-                return false;
+            if kind == OTHER {
+                return kind;
             }
             at = envp;
             while word(at) != 0 {
@@ -106,7 +117,7 @@ mod early {
             at += WORD;
             while word(at) != AT_EXECFN {
                 if word(at) == 0 {
-                    return true;
+                    return kind;
                 }
                 at += 2 * WORD;
             }
@@ -115,19 +126,24 @@ mod early {
             if !begins(path, b"/dev/fd/") {
                 execute(path, argv, envp, room);
             }
+            kind
         }
-        true
     }
 
     /// Takes at once the pages that every command is going to write to, which otherwise is a fault for each: what is relocated, what else
     /// has a value to begin with, the beginning of what has none (the arena), and the stack. `stack` is where that is, `program` where the
     /// file's first byte is in memory.
-    unsafe extern "C" fn touch(stack: usize, enters: bool, program: usize) {
+    unsafe extern "C" fn touch(stack: usize, kind: u32, program: usize) {
         const PAGE: usize = 4096;
         /// Linux 5.14. Where it fails, there are faults.
         const MADV_POPULATE_WRITE: usize = 23;
-        // Of the beginning of the arena, and of the stack: little more than what is written to in any case, counted in page faults.
-        let (heap, deep) = if enters { (24 * PAGE, 9 * PAGE) } else { (4 * PAGE, 2 * PAGE) };
+        // Of the beginning of the arena, and of the stack: what is written to in any case, as page faults show it. Each page too many
+        // costs more than a fault too many.
+        let (heap, deep) = match kind {
+            OTHER => (2 * PAGE, 3 * PAGE),
+            EXEC => (8 * PAGE, 11 * PAGE),
+            _ => (26 * PAGE, 10 * PAGE),
+        };
         // SAFETY: an ELF header, and the program headers that it tells of: offset, size and number (elf(5)).
         unsafe {
             let (mut header, count) = (program + word(program + 32), word(program + 56) & 0xffff);
