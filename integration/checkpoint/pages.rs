@@ -20,6 +20,10 @@ pub const TESTS: &[Test] = &[
         .needs(NEEDS)
         .seconds(120)
         .differs(&[("runc", "has no --criu, by which CRIU is helped here"), ("crun", "has no --lazy-pages")]),
+    test!(no_page_server)
+        .needs(NEEDS)
+        .seconds(120)
+        .differs(&[("runc", "quotes all of CRIU's log"), ("crun", "has no --page-server")]),
     test!(nobody_has_the_pages).needs(NEEDS).seconds(120).differs(NOT_AWAITED),
     test!(pages_that_never_come).needs(NEEDS).seconds(120).differs(NOT_AWAITED),
 ];
@@ -152,6 +156,17 @@ fn page_server() {
         }
     }
     counts_on(&restore(&bundle, &image("rest"), &[]));
+}
+
+/// The container runs on, and the error says what CRIU says nowhere as one.
+fn no_page_server() {
+    let bundle = Bundle::sh(COUNT);
+    let container = bundle.run_detached();
+    counts_on(&container);
+    let address = format!("127.0.0.1:{}", free_port());
+    let error = dump(&container, &image("one"), &["--page-server", &address]).fails();
+    assert!(error.contains(&format!("Can't connect to server {address}")) && error.contains("nobody listens there"), "{error}");
+    counts_on(&container);
 }
 
 /// A container whose first process keeps 150 KB in memory, and says what they add up to each time that it counts.

@@ -47,7 +47,11 @@ pub fn restore(args: &Given, global: &Given, annotations: &BTreeMap<String, Stri
     let given = |name: &str| args.text(name).filter(|text| !text.is_empty()).map(String::from);
     let mut common = common(args, global)?;
     common.config_file = config_file(annotations);
-    Ok(RestoreRequest { common, lsm_profile: given("lsm-profile"), lsm_mount_context: given("lsm-mount-context") })
+    let lsm_profile = given("lsm-profile");
+    if let Some(wrong) = lsm_profile.as_deref().filter(|text| !text.starts_with("apparmor:") && !text.starts_with("selinux:")) {
+        return Err(usage(format!("--lsm-profile: \"{}\" is not apparmor:PROFILE or selinux:LABEL", wrong.escape_debug())));
+    }
+    Ok(RestoreRequest { common, lsm_profile, lsm_mount_context: given("lsm-mount-context") })
 }
 
 fn common(args: &Given, global: &Given) -> Result<Common> {
@@ -113,6 +117,18 @@ mod tests {
         assert_eq!((got.page_server, got.status_fd), (Some(("::1".into(), 9)), Some(3)));
         assert_eq!(got.common.cgroups, Some(CgroupMode::Ignore));
         assert!(asked("checkpoint x").unwrap().common.image_path.ends_with("/checkpoint"));
+    }
+
+    #[test]
+    fn a_profile_is_one_of_two_modules() {
+        let asked = |line: &str| match parse("berth", line.split_whitespace().map(String::from).collect()) {
+            Ok(Parsed::Run(invocation)) => restore(&invocation.args, &invocation.global, &BTreeMap::new()),
+            _ => panic!("{line}"),
+        };
+        let got = asked("restore --lsm-profile=selinux:system_u:system_r:container_t:s0 x").unwrap();
+        assert_eq!(got.lsm_profile.as_deref(), Some("selinux:system_u:system_r:container_t:s0"));
+        let text = asked("restore --lsm-profile container_t x").unwrap_err().to_string();
+        assert!(text.contains("--lsm-profile: \"container_t\" is not apparmor:PROFILE or selinux:LABEL"), "{text}");
     }
 
     #[test]

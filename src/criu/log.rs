@@ -25,6 +25,9 @@ const HARMLESS: [&str; 5] = [
     "cg: cgroupd: recv req error",
 ];
 
+/// What CRIU says of a page server that it cannot reach, as if that were none.
+const NO_SERVER: &str = "Can't connect to server";
+
 /// The error of a dump or restore that failed; engines show the first line and look for the name of the log.
 pub(super) fn explain(
     response: Option<&Response>,
@@ -79,7 +82,7 @@ fn read_tail(work: &OwnedFd, name: &str) -> Option<String> {
 fn errors(log: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for line in log.lines() {
-        let Some(at) = line.find("Error (") else { continue };
+        let Some(at) = line.find("Error (").or_else(|| line.find(NO_SERVER)) else { continue };
         let short = short(&line[at..]);
         if !found.contains(&short) {
             found.push(short);
@@ -132,6 +135,7 @@ fn advice(lines: &[String]) -> Option<&'static str> {
             "`criu lazy-pages` is to be started before the restore, with --work-path as its --work-dir and --image-path as its --images-dir",
         ),
         ("uffd: Failed sending restore finished", "`criu lazy-pages` has ended before the restore did: its own log says why"),
+        (NO_SERVER, "nobody listens there: `criu page-server` is to be started before the dump"),
         ("No mapping for", "the bundle's config.json has to have every mount of the host that the container had"),
         ("path=/dev/pts/", "--shell-job keeps the terminal that the container shares with its caller"),
         ("dangling", "--shell-job keeps the terminal that the container shares with its caller"),
@@ -155,6 +159,7 @@ mod tests {
             "Error (u.c:1): execvp(\"iptables-restore\", ...) failed: No such\nError (u.c:2): iptables-restore -V failed\n";
         assert_eq!(errors(&format!("{noise}Error (a.c:1): no\n{noise}")), ["Error (a.c:1): no"]);
         assert_eq!(errors(noise).len(), 2, "better than nothing");
+        assert_eq!(errors("(00.1) Can't connect to server ::1:9\n"), ["Can't connect to server ::1:9"]);
         assert_eq!(shortened("\n one\u{7}\n\ntwo\n"), "one; two");
         assert!(told[LINES - 1].starts_with("Error (b.c:19)") && told.iter().all(|line| line.len() <= LINE_MAX));
     }
