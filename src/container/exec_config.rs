@@ -84,7 +84,9 @@ fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
     let mut bytes =
         serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write {FILE}: {error}")))?;
     bytes.push(END);
-    bytes.extend(filter.iter().flat_map(|load| &load.filter).flat_map(to_bytes));
+    let instructions = filter.map_or(&[][..], |load| &load.filter[..]);
+    bytes.reserve_exact(instructions.len() * SIZE);
+    instructions.iter().for_each(|insn| bytes.extend_from_slice(&to_bytes(insn)));
     Ok(bytes)
 }
 
