@@ -44,7 +44,11 @@ pub fn watch(name: &str, deadline: Duration) -> ! {
 
     let mut left = left_processes();
     left.extend(left_cgroups(&format!("bt-{}-", std::process::id())));
-    left.extend(look::mounts().iter().filter(|m| !mounts.iter().any(|old| old.id == m.id)).map(|m| format!("mount {}", m.line)));
+    // What berth keeps on a host with many mounts is meant to stay; it ends with this mount namespace.
+    let kept = |mount: &&look::Mount| mount.at.starts_with("/run/berth.mntns/");
+    let now = look::mounts();
+    let new = now.iter().filter(|mount| !kept(mount) && !mounts.iter().any(|old| old.id == mount.id));
+    left.extend(new.map(|mount| format!("mount {}", mount.line)));
     left.extend(left_state(&dir.join("state")));
     if outcome != FAILED && !left.is_empty() {
         outcome = FAILED;
