@@ -244,6 +244,9 @@ fn nothing_is_kept_without_a_crowd() {
     for number in 0..CROWD {
         umount2(&folder().join(format!("crowd/{number}")), MntFlags::MNT_DETACH).unwrap();
     }
+    if mounts().len() > 100 {
+        skip("this host has many mounts itself");
+    }
     works("few mounts");
     assert!(!Path::new(KEPT).exists());
 }

@@ -50,18 +50,27 @@ impl RootFs {
         let top = fd::stat(&place).told(what)?;
         require_directory(&top, entry.path)?;
         refuse_host_root(&top, entry.path)?;
-        let taken = take(steps, entry.trees)?;
-        let opened = match entry.route {
-            Route::OpenTree => open_namespace(&place).ok(),
+        // The root comes first, as on the classic route: CRIU takes mounts that propagate alike in the order in which they were made.
+        let namespace = match entry.route {
+            Route::OpenTree => sys::open_tree_namespace(&place).ok(),
             Route::Pinned => None,
         };
-        let root = match opened {
-            Some(()) => {
+        let tree = match namespace {
+            Some(_) => None,
+            None => Some(copy(&place, entry.root).told(what)?),
+        };
+        let taken = take(steps, entry.trees)?;
+        // Before setns(2) has succeeded nothing has changed.
+        let root = match namespace.filter(|namespace| clone::setns(namespace, Namespaces::MOUNT).is_ok()) {
+            Some(_) => {
                 let root = fd::open_dir_path("/").told(what)?;
                 set_propagation(&root, entry.root).told(what)?;
                 root
             }
-            None => pivot_in_copy(&place, entry.root, entry.pinned, &what)?,
+            None => {
+                let tree = tree.map_or_else(|| copy(&place, entry.root), Ok).told(what)?;
+                pivot_in_copy(tree, entry.pinned, &what)?
+            }
         };
         Ok(RootFs { null: Some(Cover::new(null)), trees, taken: Some(taken), ..RootFs::in_root(Root::from(root), None) })
     }
@@ -86,20 +95,15 @@ fn set_propagation(tree: impl AsFd, kind: Propagation) -> call::Result<()> {
     sys::mount_setattr(tree, true, &Change { propagation: Some(kind), ..Change::default() })
 }
 
-/// The first route. Before setns(2) has succeeded nothing has changed.
-fn open_namespace(place: &OwnedFd) -> call::Result<()> {
-    clone::setns(sys::open_tree_namespace(place)?, Namespaces::MOUNT)
+/// A detached copy of the root filesystem.
+fn copy(place: &OwnedFd, propagation: Propagation) -> call::Result<OwnedFd> {
+    let tree = sys::clone_tree(place, true)?;
+    set_propagation(&tree, propagation)?;
+    Ok(tree)
 }
 
 /// The other two: a mount namespace is copied, the small one or else the host's, and the root filesystem becomes its root.
-fn pivot_in_copy(
-    place: &OwnedFd,
-    propagation: Propagation,
-    pinned: Option<OwnedFd>,
-    what: &dyn Fn() -> String,
-) -> Result<OwnedFd> {
-    let tree = sys::clone_tree(place, true).told(what)?;
-    set_propagation(&tree, propagation).told(what)?;
+fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> String) -> Result<OwnedFd> {
     if let Some(pinned) = pinned {
         pin::enter(&pinned).told(what)?;
     }
