@@ -77,9 +77,9 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
 /// After a dump that has ended its processes, as runc and crun do: what could make it again is the image. Nothing that fails here makes the
 /// image worse, so it is tried once more, and then told as a warning. The caller has locked it.
 pub fn after_dump(store: &Store, entry: &Entry, state: &State) -> Vec<String> {
-    let poststop = if state.poststop { saved_hooks(entry) } else { Ok(Vec::new()) };
+    let hooks = || if state.poststop { saved_hooks(entry) } else { Ok(Vec::new()) };
     let remove = || destroy(state).and_then(|()| store.remove(entry));
-    match poststop.and_then(|poststop| remove().or_else(|_| remove()).map(|()| poststop)) {
+    match hooks().or_else(|_| hooks()).and_then(|poststop| remove().or_else(|_| remove()).map(|()| poststop)) {
         Ok(poststop) => run_poststop(&poststop, state),
         Err(error) => {
             vec![format!("the container is dumped and stopped, but could not be removed: {error}; `delete` removes it")]
