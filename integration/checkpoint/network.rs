@@ -118,6 +118,8 @@ fn connection_that_is_being_made() {
     counts_on(&container);
     eventually("it listens", || listens(&port));
     inside(&container, "kill -STOP $(pidof nc)");
+    // Until it does stand still it could accept.
+    eventually("it is stopped", || inside(&container, "grep State /proc/$(pidof nc)/status").contains("T (stopped)"));
     let mut peer = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     let flags = ["--tcp-established", "--network-lock", "skip"];
     let refused = dump(&container, &image("none"), &flags).fails();
