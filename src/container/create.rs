@@ -108,6 +108,9 @@ pub fn make_with(
         let lack = || witness.as_ref().map(Witness::lack_of_memory).or_else(|| cgroup.as_ref()?.lack_of_memory());
         tell_lack_of_memory(&lack, status, warn);
     }
+    // To remove a container takes as many descriptors as there are hierarchies of cgroups: these may be the last ones.
+    drop(witness);
+    drop(cgroup);
     // A run that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
         match (&ended, delete::finish(&store, &entry, &state, &poststop)) {
@@ -116,9 +119,8 @@ pub fn make_with(
             (Err(first), Err(also)) => return Err(first.clone().hint(format!("and the container could not be removed: {also}"))),
         }
     }
-    drop(witness);
     // The command ends now, and with it all that it has open.
-    std::mem::forget((store, entry, cgroup, signals));
+    std::mem::forget((store, entry, signals));
     ended
 }
 
