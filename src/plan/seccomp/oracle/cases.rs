@@ -62,7 +62,7 @@ pub(super) fn all_numbers() -> Vec<u32> {
 /// The numbers of a profile's own system calls on one architecture.
 pub(super) fn own_numbers(owned: &Owned, arch: Arch) -> BTreeSet<u32> {
     let names = owned.rules.iter().flat_map(|r| &r.0);
-    let syscalls = names.filter_map(|n| Syscall::from_name(n));
+    let syscalls = names.filter_map(Syscall::from_name);
     syscalls.flat_map(|s| [s.number(arch), s.subcall(arch).map(|c| c.number)]).flatten().collect()
 }
 
