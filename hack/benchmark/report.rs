@@ -90,7 +90,8 @@ pub fn growth(runtimes: &[Runtime], growth: &Growth) {
     println!("\n### CPU ms of {}\n", growth.title);
     heading("number", runtimes);
     for (count, row) in &growth.points {
-        println!("| {count} |{}", row.iter().map(|cpu| format!(" {cpu:.2} |")).collect::<String>());
+        let cell = |cpu: &Option<f64>| cpu.map_or(" – |".to_string(), |cpu| format!(" {cpu:.2} |"));
+        println!("| {count} |{}", row.iter().map(cell).collect::<String>());
     }
 }
 
