@@ -2,6 +2,8 @@
 //! Device nodes and the links beside them (config-linux.md, "Devices", "Default Devices"; runtime-linux.md, "Dev symbolic links").
 //! Called by [`super::rootfs`].
 
+use std::collections::BTreeMap;
+
 use super::mounts::{absolute, clean};
 use super::rootfs::Context;
 use super::step::Node;
@@ -75,6 +77,8 @@ fn add_configured(
     warnings: &mut Vec<String>,
 ) -> Result<(), Vec<Problem>> {
     let mut problems = Vec::new();
+    // A privileged container has every device of the host.
+    let mut places: BTreeMap<String, usize> = (0..).zip(&*nodes).map(|(index, (node, _))| (clean(&node.path), index)).collect();
     let devices = context.spec.linux.iter().flat_map(|linux| &linux.devices);
     for (index, device) in devices.enumerate() {
         let at = format!("linux.devices[{index}]");
@@ -89,14 +93,17 @@ fn add_configured(
                 continue;
             }
         };
-        match nodes.iter_mut().find(|(other, _)| clean(&other.path) == place) {
+        match places.get(&place).and_then(|index| nodes.get_mut(*index)) {
             Some((other, from)) => {
                 if (other.kind, other.number) != (node.kind, node.number) {
                     warnings.push(format!("{at}: \"{place}\" is another device than {}", origin(from)));
                 }
                 (*other, *from) = (node, at);
             }
-            None => nodes.push((node, at)),
+            None => {
+                places.insert(place, nodes.len());
+                nodes.push((node, at));
+            }
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
