@@ -78,8 +78,7 @@ const RECENT: Duration = Duration::from_secs(5);
 
 /// Keeps what a cgroup says of its memory, for when it is gone: systemd removes that of a scope as soon as the last process has ended,
 /// perhaps before it can be asked what that died of. The kernel tells of a limit that is reached, and of a kill, before the process dies.
-pub struct Witness<'a> {
-    cgroup: &'a Cgroup,
+pub struct Witness {
     /// memory.events; POLLPRI says that it has changed.
     events: OwnedFd,
     last: Cell<Lack>,
@@ -90,35 +89,35 @@ pub struct Witness<'a> {
 }
 
 impl Cgroup {
-    /// A witness, where systemd owns the cgroup; in any other case it stays until it is removed by us.
-    pub fn witness(&self) -> Option<Witness<'_>> {
+    /// A witness, where systemd owns the cgroup; in any other case it stays until it is removed by us. It has to be there before the
+    /// program runs, which may die, and its cgroup go, before the runtime is given the processor again.
+    pub fn witness(&self) -> Option<Witness> {
         self.saved.unit.as_ref()?;
         let events = fd::openat(self.v2.as_ref()?, "memory.events", OFlag::O_RDONLY, 0).ok()?;
         let above = path::parent_of(self.saved.v2.as_ref()?, Tree::V2).ok().flatten().map(|(dir, _)| dir);
-        let witness =
-            Witness { cgroup: self, events, last: Cell::default(), above, kills_above: Cell::new(0), news: Cell::new(None) };
-        witness.look().then_some(witness)
+        let witness = Witness { events, last: Cell::default(), above, kills_above: Cell::new(0), news: Cell::new(None) };
+        witness.look(self).then_some(witness)
     }
 }
 
-impl Witness<'_> {
+impl Witness {
     /// What to poll(2) for POLLPRI.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }
 
     /// There is news: remembers it. False when the cgroup is gone.
-    pub fn heard(&self) -> bool {
+    pub fn heard(&self, cgroup: &Cgroup) -> bool {
         self.news.set(Some(Instant::now()));
-        self.look()
+        self.look(cgroup)
     }
 
-    fn look(&self) -> bool {
+    fn look(&self, cgroup: &Cgroup) -> bool {
         // First, so that a change after this look is news again.
         if nix::sys::uio::pread(&self.events, &mut [0; 512], 0).is_err() {
             return false;
         }
-        let Some(now) = self.cgroup.lack_of_memory() else { return false };
+        let Some(now) = cgroup.lack_of_memory() else { return false };
         self.kills_above.set(self.count_above());
         self.last.set(self.with_last(now));
         true
@@ -136,8 +135,8 @@ impl Witness<'_> {
     }
 
     /// All that is known now, whether the cgroup is still there or not.
-    pub fn lack_of_memory(&self) -> Lack {
-        if let Some(now) = self.cgroup.lack_of_memory() {
+    pub fn lack_of_memory(&self, cgroup: &Cgroup) -> Lack {
+        if let Some(now) = cgroup.lack_of_memory() {
             return self.with_last(now);
         }
         let last = self.last.get();

@@ -86,13 +86,13 @@ pub fn make_with(
         }
     }
     making.trace(&marks);
-    let Making { state, entry, spawned, poststop, notify, cgroup, .. } = making;
+    let Making { state, entry, spawned, poststop, notify, cgroup, witness, .. } = making;
     if let (Some(debug), Some(spawned)) = (debug, &spawned) {
         tell_times(&plan.child, spawned.times(), debug);
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
     entry.unlock()?;
-    let witness = cgroup.as_ref().filter(|_| signals.is_some()).and_then(Cgroup::witness);
+    let both = witness.as_ref().zip(cgroup.as_ref());
     let ended = match &signals {
         None => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
             Ok(()) => return Ok(0),
@@ -101,16 +101,16 @@ pub fn make_with(
         Some(signals) => {
             // Its program may run for long.
             trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
-            foreground::wait(spawned, signals, notify.as_ref(), witness.as_ref())
+            foreground::wait(spawned, signals, notify.as_ref(), both)
         }
     };
     if let Ok(status) = ended {
-        let lack = || witness.as_ref().map(Witness::lack_of_memory).or_else(|| cgroup.as_ref()?.lack_of_memory());
+        let seen = both.map(|(witness, cgroup)| witness.lack_of_memory(cgroup));
+        let lack = || seen.or_else(|| cgroup.as_ref()?.lack_of_memory());
         tell_lack_of_memory(&lack, status, warn);
     }
     // To remove a container takes as many descriptors as there are hierarchies of cgroups: these may be the last ones.
-    drop(witness);
-    drop(cgroup);
+    drop((witness, cgroup));
     // A run that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
         match (&ended, delete::finish(&store, &entry, &state, &poststop)) {
@@ -167,6 +167,8 @@ struct Making<'a> {
     entry: Entry,
     state: State,
     cgroup: Option<Cgroup>,
+    /// Of a foreground run: sees what the kernel says of its memory.
+    witness: Option<Witness>,
     context: InitContext,
     spawned: Option<Spawned>,
     poststop: Vec<crate::plan::Hook>,
@@ -203,6 +205,7 @@ impl<'a> Making<'a> {
             entry,
             state,
             cgroup: None,
+            witness: None,
             context,
             spawned: None,
             poststop,
@@ -337,6 +340,7 @@ impl Making<'_> {
         if let Some(filter) = &plan.devices {
             cgroup.filter_devices(filter)?.iter().for_each(|warning| (self.warn)(warning));
         }
+        self.witness = self.signals.and_then(|_| cgroup.witness());
         self.cgroup = Some(cgroup);
         Ok(())
     }
