@@ -118,7 +118,7 @@ impl Store {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let file = fd::open_within(&self.root, &format!("{id}/state.json"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS)?;
         let bytes = fd::read_record(file, STATE_MAX).ok()?;
-        serde_json::from_slice(&bytes).ok().filter(|state: &State| state.version == VERSION)
+        load::json(&bytes).ok().filter(|state: &State| state.version == VERSION)
     }
 
     /// The status of a container whose state has been read so; as [`Entry::status`].
