@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::bundle::folder;
-use crate::harness::look::{Mount, mount_at, mounts, parse_mounts};
+use crate::harness::look::{Mount, eventually, mount_at, mounts, parse_mounts};
 use crate::harness::{Bundle, Container, Need, Test, call, skip};
 use crate::test;
 
@@ -29,6 +30,7 @@ pub const TESTS: &[Test] = &[
     test!(what_is_kept_is_out_of_sight_in_containers),
     test!(damage_is_mended_and_never_an_error),
     test!(a_recursive_bind_of_the_host_has_what_is_kept_in_it),
+    test!(mount_namespaces_that_others_keep_are_left_out),
 ];
 
 /// Where the small namespace is kept.
@@ -297,11 +299,23 @@ fn what_is_kept_is_out_of_sight_in_containers() {
     }
 }
 
-fn damage_is_mended_and_never_an_error() {
-    // All on one CPU: mount(8) below may only mount namespaces younger than its own, and Linux 6.18 takes those of another CPU for older.
+/// All on one CPU: only namespaces younger than one's own may be mounted, and Linux 6.18 takes some of another CPU for older.
+fn on_one_cpu() {
     let mut cpus = CpuSet::new();
     cpus.set(0).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}
+
+/// A process in a mount namespace of its own.
+fn lives_elsewhere() -> Child {
+    let process = Command::new("/bin/busybox").args(["unshare", "-m", "sleep", "1000"]).spawn().unwrap();
+    let (own, its) = (fs::read_link("/proc/self/ns/mnt").unwrap(), format!("/proc/{}/ns/mnt", process.id()));
+    eventually("it has a mount namespace", || fs::read_link(&its).is_ok_and(|found| found != own));
+    process
+}
+
+fn damage_is_mended_and_never_an_error() {
+    on_one_cpu();
     crowd_that_keeps();
     works("at first");
     let (own, file) = (format!("{KEPT}/own"), format!("{KEPT}/own/ns"));
@@ -319,15 +333,8 @@ fn damage_is_mended_and_never_an_error() {
     assert!(whole());
     // A mount namespace that is not ours: nobody who lives elsewhere is let into it, and it stays.
     detach(&file);
-    let script = format!("mount --bind /proc/$1/ns/mnt {file}");
-    let mut other = std::process::Command::new("/bin/busybox").args(["unshare", "-m", "sleep", "1000"]).spawn().unwrap();
-    let own_namespace = fs::read_link("/proc/self/ns/mnt").unwrap();
-    let of_other = format!("/proc/{}/ns/mnt", other.id());
-    crate::harness::look::eventually("it has a mount namespace", || {
-        fs::read_link(&of_other).is_ok_and(|found| found != own_namespace)
-    });
-    let status = std::process::Command::new("sh").args(["-c", &script, "sh", &other.id().to_string()]).status().unwrap();
-    assert!(status.success());
+    let mut other = lives_elsewhere();
+    bind(&format!("/proc/{}/ns/mnt", other.id()), &file);
     works("somebody else's mount namespace is there");
     let mut bundle = Bundle::args(&["/bin/cat", "/proc/self/mountinfo"]);
     bundle.set("/linux/maskedPaths", json!([]));
@@ -363,4 +370,65 @@ fn a_recursive_bind_of_the_host_has_what_is_kept_in_it() {
     let mut bundle = Bundle::new();
     bundle.mount("/host", "bind", "/", &["rbind", "ro"]);
     assert_eq!(mount_at(&mounts_of(&bundle.create()), "/host/proc").kind, "proc");
+}
+
+/// The kernel lets none of them into the container's mount namespace, and takes none of them along when it copies the host's: all the rest
+/// of a directory that they are kept in is there.
+fn mount_namespaces_that_others_keep_are_left_out() {
+    on_one_cpu();
+    crowd();
+    let source = folder().join("source");
+    let at = |name: &str| source.join(name).to_str().unwrap().to_owned();
+    let on_host = |place: &Path| mount(Some("host"), place, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    fs::create_dir(&source).unwrap();
+    on_host(&source);
+    mount(None::<&str>, &source, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    fs::create_dir(at("below")).unwrap();
+    on_host(Path::new(&at("below")));
+    for name in ["below/file", "ns"] {
+        fs::write(at(name), name).unwrap();
+    }
+    let mut other = lives_elsewhere();
+    let keep = |place: &str| {
+        let namespace = format!("/proc/{}/ns/mnt", other.id());
+        mount(Some(namespace.as_str()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    };
+    keep(&at("ns"));
+    let bundle = |user: bool, option: &str| {
+        let mut bundle = Bundle::sh("cat /host/ns /host/below/file && mount | grep -c nsfs");
+        let mut mount = json!({ "destination": "/host", "type": "bind", "source": source, "options": ["rbind", option] });
+        if option == "idmap" {
+            let map = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+            (mount["uidMappings"], mount["gidMappings"]) = (map.clone(), map);
+        }
+        bundle.set("/mounts/-", mount);
+        if user {
+            bundle.user_namespace(&[(0, 0, 65536)])
+        } else {
+            &mut bundle
+        };
+        bundle
+    };
+    for (user, option) in [(false, "ro"), (false, "rshared"), (false, "idmap"), (true, "ro")] {
+        if option == "idmap" && call::runtime_name().as_deref() != Some("berth") {
+            continue; // The others copy the tree in the host's mount namespace.
+        }
+        let output = bundle(user, option).run();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("nsbelow/file0\n", ""), "{user} {option}");
+    }
+    // So it is in a root filesystem, of which the container's is a copy.
+    for user in [false, true] {
+        let mut bundle = bundle(user, "ro");
+        let rootfs = bundle.inside("");
+        mount(Some(&rootfs), &rootfs, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        mount(None::<&str>, &rootfs, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        fs::write(bundle.inside("/tmp/ns"), "in the root\n").unwrap();
+        keep(bundle.inside("/tmp/ns").to_str().unwrap());
+        bundle.set("/process/args", json!(["/bin/cat", "/tmp/ns"]));
+        let output = bundle.run();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("in the root\n", ""), "{user}");
+        umount2(&rootfs, MntFlags::MNT_DETACH).unwrap();
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
 }

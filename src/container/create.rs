@@ -25,6 +25,7 @@ use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Step, Verb};
 use crate::process::forward::Signals;
 use crate::process::gate;
 use crate::process::init::InitContext;
+use crate::process::sources::Sources;
 use crate::process::spawn::Spawned;
 use crate::rdt;
 use crate::rootfs::pin;
@@ -91,14 +92,21 @@ pub fn make_with(
         tell_times(&plan.child, spawned.times(), debug);
     }
     let Some(spawned) = spawned else { return Err(Error::new(Kind::Peer, "the plan made no process")) };
-    entry.unlock()?;
     let both = witness.as_ref().zip(cgroup.as_ref());
-    let ended = match &signals {
-        None => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
+    let ended = match (entry.unlock(), &signals) {
+        // What is told to have failed is not there.
+        (Err(error), _) => {
+            spawned.kill();
+            Err(error)
+        }
+        (Ok(()), None) => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
             Ok(()) => return Ok(0),
-            Err(error) => Err(error),
+            Err(error) => {
+                spawned.kill();
+                Err(error)
+            }
         },
-        Some(signals) => {
+        (Ok(()), Some(signals)) => {
             // Its program may run for long.
             trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
             foreground::wait(spawned, signals, notify.as_ref(), both)
@@ -268,7 +276,10 @@ impl<'a> Making<'a> {
             ParentOp::EnterResctrl(resctrl) => self.enter_resctrl(resctrl),
             ParentOp::ReleaseChild => self.spawned()?.proceed(),
             ParentOp::RuntimeHooks => self.runtime_hooks(),
-            ParentOp::AwaitReady => self.spawned()?.await_ready(),
+            ParentOp::AwaitReady => {
+                let sources = self.sources();
+                self.spawned()?.await_ready(sources)
+            }
             ParentOp::SaveCreated => self.save_created(),
             ParentOp::PidFile(path) => {
                 self.pid_file_written = true;
@@ -283,6 +294,11 @@ impl<'a> Making<'a> {
                 self.entry.while_hooks_run(&self.state, run)
             }
         }
+    }
+
+    /// The trees of the host that the process attaches.
+    fn sources(&self) -> Sources<'a> {
+        Sources { steps: &self.plan.child, trees: &self.plan.parent }
     }
 
     fn spawned(&mut self) -> Result<&mut Spawned> {
@@ -405,7 +421,8 @@ impl Making<'_> {
     }
 
     fn runtime_hooks(&mut self) -> Result<()> {
-        self.spawned()?.await_hooks()?;
+        let sources = self.sources();
+        self.spawned()?.await_hooks(sources)?;
         // Both kinds run after the environment is made and before the process leaves the host's root: it is `created` for neither yet.
         let state = self.state.for_hooks(Status::Creating);
         let (directory, interrupt) = (Some(self.request.bundle.as_str()), self.interrupt());
@@ -461,15 +478,10 @@ impl Making<'_> {
 
 /// Takes a copy of a host tree, as the step says.
 pub(super) fn open_tree(trees: &mut HostTrees, op: &ParentOp) -> Result<()> {
-    let ParentOp::OpenTree { slot, path, recursive, nofollow, id_map, id_map_recursive } = op else { return Ok(()) };
-    let tree = HostTree {
-        path,
-        recursive: *recursive,
-        nofollow: *nofollow,
-        id_map: id_map.as_ref(),
-        id_map_recursive: *id_map_recursive,
-    };
-    trees.open(*slot, tree)
+    match (op, HostTree::of(op)) {
+        (ParentOp::OpenTree { slot, .. }, Some(tree)) => trees.open(*slot, tree),
+        _ => Ok(()),
+    }
 }
 
 /// A file system has refused one parameter of a mount: which of its options that was, the configuration knows. For the message alone.

@@ -21,6 +21,7 @@ use crate::plan::{self, Id};
 use crate::process;
 use crate::process::forward::Signals;
 use crate::process::init::InitContext;
+use crate::process::sources::Sources;
 use crate::process::spawn::Spawned;
 use crate::rdt;
 use crate::spec::types::Process;
@@ -105,7 +106,7 @@ fn until_program(spawned: &mut Spawned, plan: &ExecPlan, place: Place, state: &S
     }
     drop(place);
     if plan.tells_ready {
-        spawned.await_ready()?;
+        spawned.await_ready(Sources::default())?;
         spawned.go_on()?;
     }
     spawned.await_exec()

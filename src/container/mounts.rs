@@ -16,6 +16,7 @@ use crate::plan::mounts::clean;
 use crate::plan::{Id, ParentOp, Request};
 use crate::process;
 use crate::process::init::InitContext;
+use crate::process::sources::Sources;
 use crate::rootfs::HostTrees;
 use crate::spec::types::{Mount, Spec};
 use crate::spec::{load, validate};
@@ -142,5 +143,5 @@ fn carry_out(plan: &LiveMounts, state: &State) -> Result<()> {
     let context = InitContext { trees, ..InitContext::default() };
     // Not into the container's cgroup, which may be frozen or full.
     let mut process = process::exec::join(&plan.process, first, context, &state.for_hooks(Status::Running), None)?;
-    process.await_end()
+    process.await_end(Sources { steps: &plan.process.child, trees: &plan.trees })
 }

@@ -90,19 +90,19 @@ pub fn restore(
         pid_file_written: false,
         warn,
     };
-    if let Err(error) = restoring.carry_out_all(debug) {
+    if let Err(error) = restoring.carry_out_all(debug).and_then(|()| restoring.entry.unlock()) {
         return Err(restoring.undo(&store, error));
     }
     let Restoring { state, entry, master, pidfd, .. } = restoring;
-    entry.unlock()?;
     let Some(pidfd) = pidfd.filter(|_| !request.detach) else { return Ok(0) };
     // Its processes may run for long.
     trace::write(None).unwrap_or_else(|error| warn(&error.to_string()));
-    let status = forward::until_exit(pidfd.as_fd(), state.init_process_pid, &signals, master)?;
-    if !request.keep {
+    let ended = forward::until_exit(pidfd.as_fd(), state.init_process_pid, &signals, master);
+    // A restore that fails leaves no container, kept or not.
+    if ended.is_err() || !request.keep {
         delete::finish(&store, &entry, &state, &plan.hooks.poststop)?.iter().for_each(|warning| warn(warning));
     }
-    Ok(status)
+    ended
 }
 
 /// What is open of this host for the restored processes and for CRIU.

@@ -16,7 +16,8 @@
 //! - filesystems whose source or parameters are paths of the host (overlay, disks), or longer than fsconfig(2) takes;
 //! - binds of what other mounts of the container may change first (in the root filesystem), of what would show the container in itself (a
 //!   recursive bind of what the root filesystem is in), and recursive ones of the few directories where hosts keep mount namespaces:
-//!   a copy of such a mount may not go into a younger namespace, and only the classic route leaves it out.
+//!   a copy of such a mount may not go into a younger namespace. The classic route leaves it out; so does the runtime where a tree with one
+//!   elsewhere has been copied on another route (`process::sources`), at the price of copying that tree twice.
 
 use super::Host;
 use super::mounts::{clean, is_below};

@@ -6,6 +6,7 @@
 //! | [`sync`]      | both             | what the two say to each other                                            |
 //! | [`gate`]      | both, and start  | where a created container waits                                           |
 //! | [`spawn`]     | the runtime's    | makes the process, talks to it, is rid of it when anything fails          |
+//! | [`sources`]   | the runtime's    | copies trees of the host again, without mount namespaces in them          |
 //! | [`idmap`]     | the runtime's    | maps the ids of its user namespace                                        |
 //! | [`exec`]      | the runtime's    | makes one more process in a container that runs                           |
 //! | [`limits`]    | the runtime's    | lends it resource limits that it could not raise itself                   |
@@ -22,6 +23,7 @@ pub mod idmap;
 pub mod init;
 pub mod inside;
 pub mod limits;
+pub mod sources;
 pub mod spawn;
 pub mod sync;
 pub mod terminal;

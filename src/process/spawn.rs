@@ -20,6 +20,7 @@ use crate::linux::{cred, environment, probe, signal, socket};
 use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
+use crate::process::sources::Sources;
 use crate::process::sync::{Channel, ToChild, ToParent};
 use crate::process::{idmap, limits};
 use crate::trace::{self, Times};
@@ -127,7 +128,7 @@ impl Spawned {
 
     /// From the first of two processes to the second, which is the container's.
     fn second(mut self) -> Result<Spawned> {
-        let ToParent::Cloned { pid } = self.next()? else { return Err(out_of_turn()) };
+        let ToParent::Cloned { pid } = self.next(Sources::default())? else { return Err(out_of_turn()) };
         self.pid = i32::try_from(pid).map_err(|_| out_of_turn())?;
         // It is our child and nobody has waited for it: this number is its own for as long as we do not.
         let pidfd = pid::pidfd_open(self.pid).told(|| "cannot watch the container's process".into())?;
@@ -199,8 +200,8 @@ impl Spawned {
     }
 
     /// Waits for `AskForRuntimeHooks`.
-    pub fn await_hooks(&mut self) -> Result<()> {
-        if self.next()? == ToParent::AskHooks { Ok(()) } else { Err(out_of_turn()) }
+    pub fn await_hooks(&mut self, sources: Sources<'_>) -> Result<()> {
+        if self.next(sources)? == ToParent::AskHooks { Ok(()) } else { Err(out_of_turn()) }
     }
 
     /// Lets it go on from `AskForRuntimeHooks`.
@@ -209,8 +210,8 @@ impl Spawned {
     }
 
     /// Waits for `Ready`: namespaces, root filesystem and identity are complete, and the program has been found.
-    pub fn await_ready(&mut self) -> Result<()> {
-        if self.next()? == ToParent::Ready { Ok(()) } else { Err(out_of_turn()) }
+    pub fn await_ready(&mut self, sources: Sources<'_>) -> Result<()> {
+        if self.next(sources)? == ToParent::Ready { Ok(()) } else { Err(out_of_turn()) }
     }
 
     /// Lets it go on from `Ready`. If it waits at the start gate from now on, it is on its own.
@@ -235,11 +236,14 @@ impl Spawned {
     }
 
     /// Waits until it has done all its steps and ended: for one that has no program.
-    pub fn await_end(&mut self) -> Result<()> {
-        match self.hear()? {
-            None => {}
-            Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
-            Some(_) => return Err(out_of_turn()),
+    pub fn await_end(&mut self, sources: Sources<'_>) -> Result<()> {
+        loop {
+            match self.hear()? {
+                Some(ToParent::AskTree { step }) => sources.send(step, &self.channel)?,
+                Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
+                Some(_) => return Err(out_of_turn()),
+                None => break,
+            }
         }
         let told = || "cannot learn how the process ended".to_string();
         pid::wait_exited(&self.pidfd, Some(GONE)).told(told)?;
@@ -264,7 +268,7 @@ impl Spawned {
     fn say(&mut self, message: ToChild) -> Result<()> {
         match self.channel.send(&message, None) {
             // It is gone; what it said last is still to be read.
-            Err(error) if error.errno == Errno::EPIPE => match self.next() {
+            Err(error) if error.errno == Errno::EPIPE => match self.next(Sources::default()) {
                 Ok(_) => Err(out_of_turn()),
                 Err(error) => Err(error),
             },
@@ -273,10 +277,11 @@ impl Spawned {
     }
 
     /// Its next word, which must come: its death is an error.
-    fn next(&mut self) -> Result<ToParent> {
+    fn next(&mut self, sources: Sources<'_>) -> Result<ToParent> {
         loop {
             match self.hear()? {
                 Some(ToParent::Console | ToParent::Times(_)) => {}
+                Some(ToParent::AskTree { step }) => sources.send(step, &self.channel)?,
                 Some(ToParent::Failed(error)) => return Err(self.last_words(error)),
                 Some(message) => return Ok(message),
                 None => return Err(self.death()),

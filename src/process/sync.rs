@@ -10,6 +10,9 @@
 //!  OomScoreAdj, WriteIdMaps, MoveNetDevice  AwaitRuntime: waits
 //!  ReleaseChild     Proceed ──────────────►
 //!                                           … mounts …
+//!   (copies a tree   ◄─────────── AskTree   where the kernel refuses a copy (process::sources): waits
+//!    once more)     Tree + tree ──────────►
+//!                                           … mounts …
 //!  RuntimeHooks:    ◄────────── AskHooks    AskForRuntimeHooks: waits
 //!    runs them      HooksDone ────────────►
 //!                                           createContainer hooks, pivot_root(2), …
@@ -57,6 +60,11 @@ pub enum ToParent {
     },
     /// Time for the hooks that the runtime runs.
     AskHooks,
+    /// The host's tree that a step attaches has mount namespaces in it: it waits for a copy without them.
+    AskTree {
+        /// Which of its steps.
+        step: u32,
+    },
     /// The master of the container's terminal is with this message.
     Console,
     /// All is done that can be done before the start.
@@ -74,6 +82,8 @@ pub enum ToChild {
     Proceed,
     /// The hooks have run.
     HooksDone,
+    /// The tree that it asked for is with this message.
+    Tree,
     /// The container is on record: go on to the start gate, or to the program.
     Continue {
         /// The process's own pid, as the runtime sees it.
@@ -113,8 +123,9 @@ impl Message for ToParent {
 
     fn encode(&self) -> Vec<u8> {
         match self {
-            ToParent::Cloned { pid } => tagged_pid(1, *pid),
+            ToParent::Cloned { pid } => tagged(1, *pid),
             ToParent::AskHooks => vec![2],
+            ToParent::AskTree { step } => tagged(7, *step),
             ToParent::Console => vec![3],
             ToParent::Ready => vec![4],
             ToParent::Times(times) => {
@@ -134,6 +145,7 @@ impl Message for ToParent {
         match bytes {
             [1, rest @ ..] => Some(ToParent::Cloned { pid: u32::from_le_bytes(rest.try_into().ok()?) }),
             [2] => Some(ToParent::AskHooks),
+            [7, rest @ ..] => Some(ToParent::AskTree { step: u32::from_le_bytes(rest.try_into().ok()?) }),
             [3] => Some(ToParent::Console),
             [4] => Some(ToParent::Ready),
             [6, rest @ ..] => Some(ToParent::Times(Times::decode(rest)?)),
@@ -151,7 +163,8 @@ impl Message for ToChild {
         match self {
             ToChild::Proceed => vec![1],
             ToChild::HooksDone => vec![2],
-            ToChild::Continue { pid } => tagged_pid(3, *pid),
+            ToChild::Continue { pid } => tagged(3, *pid),
+            ToChild::Tree => vec![4],
         }
     }
 
@@ -160,6 +173,7 @@ impl Message for ToChild {
             [1] => Some(ToChild::Proceed),
             [2] => Some(ToChild::HooksDone),
             [3, rest @ ..] => Some(ToChild::Continue { pid: u32::from_le_bytes(rest.try_into().ok()?) }),
+            [4] => Some(ToChild::Tree),
             _ => None,
         }
     }
@@ -239,9 +253,9 @@ impl Message for Times {
     }
 }
 
-fn tagged_pid(tag: u8, pid: u32) -> Vec<u8> {
+fn tagged(tag: u8, number: u32) -> Vec<u8> {
     let mut out = vec![tag];
-    out.extend(pid.to_le_bytes());
+    out.extend(number.to_le_bytes());
     out
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::exec;
 use super::gate::{self, Passage};
 use super::init::InitContext;
+use super::sources::Sources;
 use super::spawn::Spawned;
 use crate::error::{Error, Kind};
 use crate::hooks::HookState;
@@ -87,7 +88,7 @@ fn spawn(plan: &Plan, context: InitContext) -> Spawned {
 /// Brings a process to its program, and waits for that.
 fn run(plan: &Plan) -> Exit {
     let mut spawned = spawn(plan, InitContext::default());
-    spawned.await_ready().unwrap();
+    spawned.await_ready(Sources::default()).unwrap();
     spawned.go_on().unwrap();
     spawned.await_exec().unwrap();
     pid::wait(spawned.pidfd()).unwrap()
@@ -95,7 +96,7 @@ fn run(plan: &Plan) -> Exit {
 
 /// What a process that does not become ready says.
 fn failure(plan: &Plan) -> Error {
-    spawn(plan, InitContext::default()).await_ready().unwrap_err()
+    spawn(plan, InitContext::default()).await_ready(Sources::default()).unwrap_err()
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_program_that_cannot_be_executed_is_explained() {
         let mut bad = plan("", vec![]);
         bad.exec.args = vec![script.display().to_string()];
         let mut spawned = spawn(&bad, InitContext::default());
-        spawned.await_ready().unwrap();
+        spawned.await_ready(Sources::default()).unwrap();
         spawned.go_on().unwrap();
         let text = spawned.await_exec().unwrap_err().to_string();
         let path = script.display();
@@ -167,7 +168,7 @@ fn a_created_process_waits_for_start_and_outlives_the_runtime() {
         let created = |plan: &Plan| -> OwnedFd {
             let context = InitContext { gate: Some(gate::make(&directory).unwrap()), ..InitContext::default() };
             let mut spawned = spawn(plan, context);
-            spawned.await_ready().unwrap();
+            spawned.await_ready(Sources::default()).unwrap();
             spawned.go_on().unwrap();
             let pidfd = pid::pidfd_open(spawned.pid()).unwrap();
             drop(spawned);
@@ -208,10 +209,10 @@ fn hooks_run_where_and_when_they_should() {
         with.hooks.create_container.push(hook("createContainer", &format!("cat >{out}/create")));
         with.hooks.start_container.push(hook("startContainer", &format!("cat >{out}/start")));
         let mut spawned = spawn(&with, InitContext::default());
-        spawned.await_hooks().unwrap();
+        spawned.await_hooks(Sources::default()).unwrap();
         assert!(!scratch.path().join("create").exists());
         spawned.hooks_done().unwrap();
-        spawned.await_ready().unwrap();
+        spawned.await_ready(Sources::default()).unwrap();
         let seen = std::fs::read_to_string(scratch.path().join("create")).unwrap();
         assert!(seen.contains(r#""id":"c","status":"creating","pid":"#), "{seen}");
         assert!(!scratch.path().join("start").exists());
@@ -221,9 +222,9 @@ fn hooks_run_where_and_when_they_should() {
 
         with.hooks.create_container.push(hook("createContainer", "echo why >&2; exit 3"));
         let mut spawned = spawn(&with, InitContext::default());
-        spawned.await_hooks().unwrap();
+        spawned.await_hooks(Sources::default()).unwrap();
         spawned.hooks_done().unwrap();
-        let error = spawned.await_ready().unwrap_err();
+        let error = spawned.await_ready(Sources::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "error running createContainer hook #0: exit status 3, stdout: , stderr: why (hooks.createContainer[0]) [step 3 of 11 of the container's process]"
@@ -246,7 +247,7 @@ fn new_namespaces_with_mapped_ids() {
         spawned.write_id_maps(&mapped.spawn).unwrap();
         spawned.oom_score_adj(123).unwrap();
         spawned.proceed().unwrap();
-        spawned.await_ready().unwrap();
+        spawned.await_ready(Sources::default()).unwrap();
         let adjust = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", spawned.pid())).unwrap();
         assert_eq!(adjust, "123\n");
         spawned.go_on().unwrap();
@@ -294,7 +295,7 @@ fn namespaces_are_joined_by_a_first_process_that_leaves_nothing_behind() {
         joined.spawn.create = Namespaces::IPC;
         joined.spawn.shape = Shape::TwoClones(joins.clone());
         let mut spawned = spawn(&joined, context);
-        spawned.await_ready().unwrap();
+        spawned.await_ready(Sources::default()).unwrap();
         let parent = crate::linux::proc::pid_stat(spawned.pid()).unwrap().unwrap().ppid;
         assert_eq!(parent, pid::getpid(), "a process was left in between");
         spawned.go_on().unwrap();
@@ -329,7 +330,7 @@ fn a_process_dies_with_the_runtime_until_it_is_ready() {
         let Cloned::Parent { pidfd, .. } = clone3(&CloneArgs::default()).unwrap() else {
             // And one that is killed when its process is ready: nobody tells that to go on, ever.
             let mut spawned = spawn(&plan("exit 0", vec![]), InitContext::default());
-            spawned.await_ready().unwrap();
+            spawned.await_ready(Sources::default()).unwrap();
             let _ = pid::send_signal(pid::pidfd_open(pid::getpid()).unwrap(), libc::SIGKILL);
             drop(spawned);
             exit_now(0)
@@ -344,7 +345,7 @@ fn a_process_that_dies_is_noticed_and_one_that_is_dropped_dies() {
     as_root(|| {
         let mut spawned = spawn(&plan("exit 0", vec![Op::AwaitRuntime]), InitContext::default());
         pid::send_signal(spawned.pidfd(), libc::SIGKILL).unwrap();
-        let error = spawned.await_ready().unwrap_err();
+        let error = spawned.await_ready(Sources::default()).unwrap_err();
         assert!(
             error.to_string().starts_with("the container's process died before it was ready: killed by SIGKILL; hint: "),
             "{error}"

@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::stat::{Mode, umask};
 
 use super::mask::Cover;
-use super::{HostTrees, RootFs, host_null, missing, mount, pin, refuse_host_root, require_directory};
-use crate::error::{Code, Error, Result, Told};
+use super::{Again, HostTrees, RootFs, copied_again, host_null, missing, mount, pin, refuse_host_root, require_directory};
+use crate::error::{Code, Result, Told};
 use crate::linux::fd::{self, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
 use crate::linux::types::{Errno, Namespaces, Propagation};
 use crate::linux::{call, clone};
-use crate::plan::step::{Op, Route, Step};
+use crate::plan::step::{Mount, Op, Route, Step};
 
 /// What is entered, as [`Op::EnterRoot`] says.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Entry<'a> {
 impl RootFs {
     /// Takes what `steps` will mount of the host, and enters the root filesystem. From here on everything that is made has exactly the mode
     /// that is asked for, whatever the caller's umask was.
-    pub fn enter(entry: Entry<'_>, steps: &[Step], trees: HostTrees) -> Result<RootFs> {
+    pub fn enter(entry: Entry<'_>, steps: &[Step], trees: HostTrees, again: Again<'_>) -> Result<RootFs> {
         umask(Mode::empty());
         let what = || format!("cannot mount the root filesystem \"{}\"", entry.path);
         let null = host_null()?;
@@ -69,7 +69,7 @@ impl RootFs {
             }
             None => {
                 let tree = tree.map_or_else(|| copy(&place, entry.root), Ok).told(what)?;
-                pivot_in_copy(tree, entry.pinned, &what)?
+                pivot_in_copy(tree, entry.pinned, &what, &|| copied_again(again, &top, entry.path))?
             }
         };
         Ok(RootFs { null: Some(Cover::new(null)), trees, taken: Some(taken), ..RootFs::in_root(Root::from(root), None) })
@@ -81,18 +81,36 @@ fn take(steps: &[Step], propagation: Option<Propagation>) -> Result<VecDeque<Own
     let mut taken = VecDeque::new();
     for step in steps {
         let Op::Mount(wanted) = &step.op else { continue };
-        let at = |error: Error| error.at(step.at.as_str());
-        let Some(tree) = mount::open_host_tree(wanted).map_err(at)? else { continue };
-        if let Some(kind) = propagation {
-            set_propagation(&tree, kind).told(|| "cannot set how a mount propagates".into()).map_err(at)?;
-        }
-        taken.push_back(tree);
+        taken.extend(take_one(wanted, propagation).map_err(|error| error.at(step.at.as_str()))?);
     }
     Ok(taken)
 }
 
+fn take_one(wanted: &Mount, propagation: Option<Propagation>) -> Result<Option<OwnedFd>> {
+    let tree = mount::open_host_tree(wanted)?;
+    if let (Some(tree), Some(kind)) = (&tree, propagation) {
+        set_propagation(tree, kind).told(|| "cannot set how a mount propagates".into())?;
+    }
+    Ok(tree)
+}
+
+/// The host's tree of one of these steps, as [`RootFs::enter`] takes it.
+pub(super) fn tree_of(steps: &[Step], wanted: &Mount) -> Result<Option<OwnedFd>> {
+    let entered = steps.iter().find_map(|step| match &step.op {
+        Op::EnterRoot { trees, .. } => Some(*trees),
+        _ => None,
+    });
+    take_one(wanted, entered.flatten())
+}
+
 fn set_propagation(tree: impl AsFd, kind: Propagation) -> call::Result<()> {
     sys::mount_setattr(tree, true, &Change { propagation: Some(kind), ..Change::default() })
+}
+
+/// A detached copy of the root filesystem at this path.
+pub(super) fn copy_of(path: &str, propagation: Propagation) -> Result<OwnedFd> {
+    let copied = sys::open_tree_path(path, OpenTree::empty()).and_then(|place| copy(&place, propagation));
+    copied.told(|| format!("cannot mount the root filesystem \"{path}\""))
 }
 
 /// A detached copy of the root filesystem.
@@ -103,7 +121,7 @@ fn copy(place: &OwnedFd, propagation: Propagation) -> call::Result<OwnedFd> {
 }
 
 /// The other two: a mount namespace is copied, the small one or else the host's, and the root filesystem becomes its root.
-fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> String) -> Result<OwnedFd> {
+fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> String, again: Again<'_>) -> Result<OwnedFd> {
     if let Some(pinned) = pinned {
         pin::enter(&pinned).told(what)?;
     }
@@ -114,7 +132,15 @@ fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> Stri
     // Nothing of what follows reaches those that it was copied from.
     sys::set_propagation("/", Propagation::Private, true).told(what)?;
     // It lies over the old root until that is gone.
-    fd::open_dir_path("/").and_then(|over| sys::move_mount(&tree, over)).told(what)?;
+    let over = fd::open_dir_path("/").told(what)?;
+    let tree = match sys::move_mount(&tree, &over) {
+        Err(error) if error.errno == Errno::ELOOP => {
+            let other = again()?;
+            sys::move_mount(&other, &over).map(|()| other)
+        }
+        moved => moved.map(|()| tree),
+    }
+    .told(what)?;
     let rootfs = RootFs::in_root(Root::from(tree), None);
     rootfs.pivot()?;
     Ok(OwnedFd::from(rootfs.root))

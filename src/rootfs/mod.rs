@@ -41,11 +41,14 @@ use crate::linux::fd::{self, OFlag, ResolveFlag, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{DeviceNumber, Errno, MountAttr, Propagation};
-use crate::plan::step::{PropagationChange, Tree};
+use crate::plan::step::{self as plan, PropagationChange, Source, Tree};
 pub use enter::Entry;
 use known::Known;
 use mask::Cover;
 pub use tree::HostTrees;
+
+/// Has the runtime copy the host's tree of this step once more ([`tree::without_namespaces`]).
+pub type Again<'a> = &'a dyn Fn() -> Result<OwnedFd>;
 
 /// The root filesystem of the container under construction.
 pub struct RootFs {
@@ -105,6 +108,7 @@ impl RootFs {
         propagation: PropagationChange,
         private_parent: bool,
         mut trees: HostTrees,
+        again: Again<'_>,
     ) -> Result<RootFs> {
         umask(Mode::empty());
         let what = || format!("cannot mount the root filesystem \"{path}\"");
@@ -115,7 +119,7 @@ impl RootFs {
                 .map_err(|error| missing(error, Code::Rootfs))?,
             Tree::FromRuntime(slot) => trees.take(*slot)?,
         };
-        let top = fd::stat(&tree).told(what)?;
+        let mut top = fd::stat(&tree).told(what)?;
         require_directory(&top, path)?;
         let change = Change { propagation: Some(propagation.kind), ..Change::default() };
         sys::mount_setattr(&tree, propagation.recursive, &change).told(what)?;
@@ -131,7 +135,17 @@ impl RootFs {
             sys::mount_setattr(&null, false, &change).told(what)?;
             make_private(&place).told(what)?;
         }
-        sys::move_mount(&tree, &place).told(what)?;
+        let tree = match (sys::move_mount(&tree, &place), source) {
+            (Err(error), Tree::FromRuntime(_)) if error.errno == Errno::ELOOP => {
+                let other = copied_again(again, &top, path)?;
+                sys::mount_setattr(&other, propagation.recursive, &change)
+                    .and_then(|()| sys::move_mount(&other, &place))
+                    .told(what)?;
+                top = fd::stat(&other).told(what)?;
+                other
+            }
+            (moved, _) => moved.map(|()| tree).told(what)?,
+        };
         Ok(RootFs { null: Some(Cover::new(null)), trees, ..RootFs::in_root(Root::from(tree), top.mount_id) })
     }
 
@@ -156,6 +170,24 @@ impl RootFs {
             modes_are_exact: true,
             not_proc: Vec::new(),
             spent: Spent::default(),
+        }
+    }
+
+    /// Whether this is a bind whose tree was copied in the host's mount namespace, where the kernel leaves nothing out that it may
+    /// refuse (ELOOP) to attach in the container's: mount namespaces that somebody keeps in it.
+    pub fn has_copied_before(&self, mount: &plan::Mount) -> bool {
+        match &mount.source {
+            Source::Bind { tree, recursive: true, .. } => self.taken.is_some() || matches!(tree, Tree::FromRuntime(_)),
+            _ => false,
+        }
+    }
+
+    /// Gives it another tree for such a mount, to be made again.
+    pub fn give(&mut self, mount: &plan::Mount, tree: OwnedFd) {
+        match (&mount.source, &mut self.taken) {
+            (Source::Bind { tree: Tree::FromRuntime(slot), .. }, _) => self.trees.give(*slot, tree),
+            (_, Some(taken)) => taken.push_front(tree),
+            _ => {}
         }
     }
 
@@ -256,6 +288,15 @@ fn require_directory(top: &fd::Stat, path: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::Config, format!("the root filesystem \"{path}\" is not a directory")).cause(Code::Rootfs))
+}
+
+/// The root filesystem, copied again: still the one that was looked at.
+fn copied_again(again: Again<'_>, first: &fd::Stat, path: &str) -> Result<OwnedFd> {
+    let tree = again()?;
+    if fd::stat(&tree).told(|| format!("cannot look at the root filesystem \"{path}\""))?.same_file(first) {
+        return Ok(tree);
+    }
+    Err(Error::new(Kind::Peer, format!("the root filesystem \"{path}\" has been replaced by another directory")))
 }
 
 /// A container in the host's own root could change everything that its mounts do not cover.

@@ -92,7 +92,7 @@ fn build(plan: &RootPlan, trees: HostTrees) -> Result<RootFs> {
 fn carry_out(steps: &[Step], made: &mut Option<RootFs>, trees: &mut Option<HostTrees>) -> Result<()> {
     for step in steps {
         if let Op::AttachRoot { source, path, propagation, private_parent } = &step.op {
-            *made = Some(RootFs::attach(source, path, *propagation, *private_parent, trees.take().unwrap())?);
+            *made = Some(RootFs::attach(source, path, *propagation, *private_parent, trees.take().unwrap(), &|| unreachable!())?);
             continue;
         }
         if let Op::Propagation(change) = step.op {

@@ -12,7 +12,9 @@ use crate::linux::fd;
 use crate::linux::mount::{self as sys, Change, OpenTree};
 use crate::linux::pid;
 use crate::linux::types::{Errno, IdRange, Namespaces, Propagation};
-use crate::plan::IdMap;
+use crate::plan::step::{Op, ParentOp, Source, Step, Tree};
+use crate::plan::{IdMap, ParentStep};
+use crate::rootfs::enter;
 
 /// The trees of a plan, each in its slot.
 #[derive(Debug, Default)]
@@ -37,6 +39,15 @@ pub struct HostTree<'a> {
     pub id_map_recursive: bool,
 }
 
+impl<'a> HostTree<'a> {
+    /// What a step opens, if it opens one.
+    pub fn of(op: &'a ParentOp) -> Option<HostTree<'a>> {
+        let ParentOp::OpenTree { path, recursive, nofollow, id_map, id_map_recursive, .. } = op else { return None };
+        let (recursive, nofollow, id_map_recursive) = (*recursive, *nofollow, *id_map_recursive);
+        Some(HostTree { path, recursive, nofollow, id_map: id_map.as_ref(), id_map_recursive })
+    }
+}
+
 impl HostTrees {
     /// Opens a tree into `slot`: detached, and a slave of the host's.
     pub fn open(&mut self, slot: usize, tree: HostTree<'_>) -> Result<()> {
@@ -52,11 +63,16 @@ impl HostTrees {
             let change = Change { user_namespace: Some(namespace.as_fd()), ..Change::default() };
             sys::mount_setattr(&copy, tree.id_map_recursive, &change).map_err(|error| refused(error, tree.path))?;
         }
+        self.give(slot, copy);
+        Ok(())
+    }
+
+    /// Puts a tree into a slot.
+    pub(super) fn give(&mut self, slot: usize, tree: OwnedFd) {
         if self.slots.len() <= slot {
             self.slots.resize_with(slot + 1, || None);
         }
-        self.slots[slot] = Some(copy);
-        Ok(())
+        self.slots[slot] = Some(tree);
     }
 
     /// The numbers of all descriptors in here, for the new process to keep until it drops them.
@@ -81,6 +97,30 @@ impl HostTrees {
             }
         };
         Ok(&self.id_maps[index].1)
+    }
+}
+
+/// The tree of a step of the container's process, without the mount namespaces that somebody keeps in it: copied in a copy of the
+/// runtime's mount namespace, into which the kernel takes none of them along. The process that calls this stays there. `trees` are the steps
+/// that opened those of the runtime.
+pub fn without_namespaces(steps: &[Step], index: usize, trees: &[ParentStep]) -> Result<OwnedFd> {
+    let unknown = || Error::new(Kind::Peer, format!("step {} attaches no tree of the host", index + 1));
+    clone::unshare(Namespaces::MOUNT).told(|| "cannot copy the mount namespace".into())?;
+    let from_runtime = |slot: usize| {
+        let opens = |step: &&ParentStep| matches!(&step.op, ParentOp::OpenTree { slot: other, .. } if *other == slot);
+        let tree = trees.iter().find(opens).and_then(|step| HostTree::of(&step.op)).ok_or_else(unknown)?;
+        let mut opened = HostTrees::default();
+        opened.open(0, tree)?;
+        opened.take(0)
+    };
+    match &steps.get(index).ok_or_else(unknown)?.op {
+        Op::AttachRoot { source: Tree::FromRuntime(slot), .. } => from_runtime(*slot),
+        Op::EnterRoot { path, root, .. } => enter::copy_of(path, *root),
+        Op::Mount(mount) => match &mount.source {
+            Source::Bind { tree: Tree::FromRuntime(slot), .. } => from_runtime(*slot),
+            _ => enter::tree_of(steps, mount)?.ok_or_else(unknown),
+        },
+        _ => Err(unknown()),
     }
 }
 

@@ -34,7 +34,7 @@ use crate::linux::{cred, environment, mount, netlink, pid, sched};
 use crate::plan::step::{Identity, Op, Step};
 use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
-use crate::process::sync::{Channel, ToChild, ToParent};
+use crate::process::sync::{Channel, Delivery, ToChild, ToParent};
 use crate::rootfs::{self, Entry, HostTrees, RootFs};
 use crate::trace::{self, Span, Times};
 
@@ -100,6 +100,7 @@ pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
         exit_now(1);
     }
     for (index, step) in work.steps.iter().enumerate() {
+        init.at = index;
         init.begin_step(&step.op);
         if let Err(error) = init.step(&step.op) {
             init.tell_times(true);
@@ -147,6 +148,8 @@ struct Init<'a> {
     /// When its steps begin is asked for; the first of them, and when they began.
     timed: bool,
     first: usize,
+    /// The step that it is at.
+    at: usize,
     marks: Vec<u64>,
     last: last::Last,
     ignored: Set,
@@ -178,6 +181,7 @@ impl<'a> Init<'a> {
             pid: 0,
             timed,
             first: 0,
+            at: 0,
             marks: Vec::new(),
             last: last::Last::default(),
             ignored,
@@ -335,12 +339,14 @@ impl<'a> Init<'a> {
     fn rootfs_step(&mut self, op: &Op) -> Result<()> {
         if let Op::AttachRoot { source, path, propagation, private_parent } = op {
             let trees = std::mem::take(&mut self.trees);
-            self.rootfs = Some(RootFs::attach(source, path, *propagation, *private_parent, trees)?);
+            let ask = || self.ask_for_tree();
+            self.rootfs = Some(RootFs::attach(source, path, *propagation, *private_parent, trees, &ask)?);
             return Ok(());
         }
         if let Op::EnterRoot { path, route, root, trees } = op {
             let entry = Entry { path, route: *route, root: *root, trees: *trees, pinned: self.pinned.take() };
-            self.rootfs = Some(RootFs::enter(entry, self.work.steps, std::mem::take(&mut self.trees))?);
+            let trees = std::mem::take(&mut self.trees);
+            self.rootfs = Some(RootFs::enter(entry, self.work.steps, trees, &|| self.ask_for_tree())?);
             return Ok(());
         }
         if let Op::Propagation(change) = op {
@@ -348,7 +354,15 @@ impl<'a> Init<'a> {
         }
         let rootfs = self.rootfs()?;
         match op {
-            Op::Mount(mount) => rootfs.mount(mount),
+            Op::Mount(mount) => match rootfs.mount(mount) {
+                Err(error) if error.errno == Some(Errno::ELOOP) && rootfs.has_copied_before(mount) => {
+                    let tree = self.ask_for_tree()?;
+                    let rootfs = self.rootfs()?;
+                    rootfs.give(mount, tree);
+                    rootfs.mount(mount)
+                }
+                done => done,
+            },
             Op::Node(node) => rootfs.node(node).map_err(|error| match error.errno {
                 Some(Errno::EPERM | Errno::EINVAL) => error.or_cause(Code::DeviceNode),
                 _ => error,
@@ -399,10 +413,25 @@ impl<'a> Init<'a> {
 
     /// The runtime's next word. Its death ends this process too.
     fn hear(&self) -> Result<ToChild> {
+        self.receive().map(|(message, _)| message)
+    }
+
+    fn receive(&self) -> Result<Delivery<ToChild>> {
         let Some(channel) = &self.channel else { return Err(Error::new(Kind::Peer, "the runtime is gone already")) };
         match channel.receive::<ToChild>().told(|| "cannot hear the runtime".into())? {
-            Some((message, _)) => Ok(message),
+            Some(delivery) => Ok(delivery),
             None => exit_now(1),
+        }
+    }
+
+    /// Another copy of the host's tree that this step attaches, in which the kernel finds nothing to refuse. [`Sources`] says why.
+    ///
+    /// [`Sources`]: crate::process::sources::Sources
+    fn ask_for_tree(&self) -> Result<OwnedFd> {
+        self.say(&ToParent::AskTree { step: self.at as u32 }, None)?;
+        match self.receive()? {
+            (ToChild::Tree, Some(tree)) => Ok(tree),
+            _ => Err(out_of_turn()),
         }
     }
 
@@ -426,7 +455,8 @@ impl<'a> Init<'a> {
     fn ready(&mut self) -> Result<()> {
         self.outlive_runtime()?;
         self.say(&ToParent::Ready, None)?;
-        let ToChild::Continue { pid } = self.hear()? else { return Err(out_of_turn()) };
+        // The runtime says so and may be gone by then: an error here would be heard by nobody.
+        let ToChild::Continue { pid } = self.hear().or_else(|_| self.hear())? else { return Err(out_of_turn()) };
         self.pid = i32::try_from(pid).unwrap_or_default();
         if self.gate.is_some() {
             self.channel = None;
