@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     test!(signal_zero_asks_only),
     test!(unknown_flags_and_commands),
     test!(wrong_number_of_arguments),
+    test!(texts_of_misuse).differs(&[("crun", "says it in other words")]),
     test!(help),
     test!(version),
     test!(features),
@@ -127,6 +128,7 @@ fn unknown_flags_and_commands() {
     Call::new(&["state", "--no-such-flag", &new_id()]).output().fails();
     Call::new(&["--no-such-flag", "list"]).output().fails();
     Call::new(&["nosuchcommand"]).output().fails();
+    Call::new(&["help", "nosuchcommand"]).output().fails();
 }
 
 fn wrong_number_of_arguments() {
@@ -138,6 +140,28 @@ fn wrong_number_of_arguments() {
     let (one, two) = (new_id(), new_id());
     for command in ["create", "run", "start", "state"] {
         bundle.output_of(Call::new(&[command, &one, &two]).dir(&bundle.dir)).fails();
+    }
+}
+
+/// Scripts look for runc's words.
+fn texts_of_misuse() {
+    for (words, text) in [
+        (&["create"][..], "\"create\" requires exactly 1 argument(s)"),
+        (&["state", "a", "b"], "\"state\" requires exactly 1 argument(s)"),
+        (&["list", "a"], "\"list\" requires exactly 0 argument(s)"),
+        (&["exec"], "\"exec\" requires a minimum of 1 argument(s)"),
+        (&["kill"], "\"kill\" requires a minimum of 1 argument(s)"),
+        (&["kill", "a", "TERM", "b"], "\"kill\" requires a maximum of 2 argument(s)"),
+        (&["list", "--format", "xml"], "invalid format option"),
+        (&["help", "nosuchcommand"], "No help topic for 'nosuchcommand'"),
+        (&["--log-format", "xml", "list"], "invalid log-format: xml"),
+        (&["state", "--nosuchflag", "a"], "flag provided but not defined: -nosuchflag"),
+        (&["create", "--bundle"], "flag needs an argument: -bundle"),
+    ] {
+        let output = Call::new(words).output();
+        // runc quotes what it quotes once more.
+        let said = output.stderr.replace('\\', "");
+        assert!(!output.status.success() && said.contains(text), "{words:?}: {output:?}");
     }
 }
 

@@ -100,6 +100,11 @@ fn r4_words_after_the_id_of_exec_and_ps() {
     let container = sleeper();
     let words = ["exec", &container.id, "echo", "--user", "7", "-t", "--", "--help"];
     assert_eq!(Call::new(&words).output().ok(), "--user 7 -t -- --help\n");
+    // Flags right after the id are the program's and ps(1)'s: full format, and not --format.
+    let output = Call::new(&["exec", &container.id, "-t", "true"]).output();
+    assert_eq!(output.code(), 255, "{output:?}");
+    assert!(output.fails().contains("\"-t\": executable file not found"));
+    assert!(Call::new(&["ps", &container.id, "-f"]).output().ok().contains("PPID"));
     let text = Call::new(&["ps", &container.id, "-o", "pid,args"]).output().ok();
     assert!(text.contains("sleep 1000"), "{text}");
 }

@@ -48,6 +48,7 @@ pub const TESTS: &[Test] = &[
         ("crun", "passes over those that are not open"),
     ]),
     test!(nothing_of_the_host_stays_open),
+    test!(missing_working_directory),
     test!(missing_program).differs(&[("crun", "says of a file without execute permission that the operation is not permitted")]),
     test!(own_failures_are_255).differs(&[("crun", "ends with 1")]),
     test!(stopped_and_unknown_containers).differs(&[("crun", "says it in other words")]),
@@ -416,6 +417,16 @@ fn nothing_of_the_host_stays_open() {
         let output = exec(&container, &["--cwd", &format!("/proc/self/fd/{number}")], &["/bin/pwd"]);
         assert_ne!(output.code(), 0, "{output:?}");
     }
+}
+
+/// Of create it is made; who writes it at exec has written it wrongly.
+fn missing_working_directory() {
+    let container = sleeper();
+    for path in ["/not/there", "/etc/passwd"] {
+        let text = exec(&container, &["--cwd", path], &["true"]).fails();
+        assert!(text.contains("chdir to") && text.contains(path) && text.to_lowercase().contains(" directory"), "{text}");
+    }
+    assert_eq!(exec(&container, &[], &["test", "-e", "/not"]).code(), 1);
 }
 
 fn missing_program() {

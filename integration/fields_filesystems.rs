@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = &[
     ]),
     test!(words_without_effect)
         .differs(&[("runc", "does not know all of them"), ("crun", "asks the kernel for what it refuses")]),
+    test!(options_in_one_string),
+    test!(flags_in_one_string).differs(&[("runc", "asks the filesystem for them"), ("crun", "asks the filesystem for them")]),
     test!(remount_of_a_filesystem_changes_its_flags),
     test!(propagation_alone_changes_what_is_there)
         .differs(&[("runc", "wants a source on the host"), ("crun", "wants a source on the host")]),
@@ -102,6 +104,21 @@ fn words_without_effect() {
     let mounts = tmpfs(lists.iter().map(Vec::as_slice));
     for (list, mount) in lists.iter().zip(&mounts) {
         assert_eq!((&mount.options, &mount.data), (&mounts[0].options, &mounts[0].data), "{list:?}");
+    }
+}
+
+/// mount(2) takes them so, and an empty one is none.
+fn options_in_one_string() {
+    let mounts = tmpfs([&["size=1m,mode=0700", "", "nr_inodes=50,uid=7"][..]]);
+    for option in ["size=1024k", "nr_inodes=50", "uid=7"] {
+        assert!(mounts[0].has(option), "{option}: {}", mounts[0].line);
+    }
+}
+
+fn flags_in_one_string() {
+    let mounts = tmpfs([&["ro,nosuid,size=1m", "sync,nodev"][..]]);
+    for option in ["ro", "nosuid", "nodev", "sync", "size=1024k"] {
+        assert!(mounts[0].has(option), "{option}: {}", mounts[0].line);
     }
 }
 

@@ -34,6 +34,10 @@ pub const TESTS: &[Test] = &[
     test!(idmap_is_not_recursive_and_ridmap_is).needs(&[IDMAP]),
     test!(idmap_written_in_the_option).needs(&[IDMAP]).differs(&[("runc", "does not know this form")]),
     test!(idmap_of_a_new_filesystem_is_refused).differs(&[("crun", "maps it")]),
+    test!(host_cgroups_of_a_privileged_container).needs(&[Need::Cgroup2]).differs(&[
+        ("runc", "mounts cgroup2 anew, which takes nsdelegate off the host"),
+        ("crun", "mounts cgroup2 anew, and knows no nsdelegate"),
+    ]),
     test!(cgroup_mount_in_every_namespace_case).needs(&[Need::Cgroup2]),
     test!(sysfs_that_may_not_be_mounted_is_bound).differs(&[("runc", "refuses it: the bind has to be configured")]),
     test!(mounts_inside_proc_are_refused).differs(&[("crun", "allows it")]),
@@ -352,9 +356,45 @@ fn cgroup_mount_in_every_namespace_case() {
         }
         bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
         let output = bundle.run();
-        assert!(output.stdout.contains("domain"), "{case}: a cgroup that is not the root of all: {output:?}");
+        // The root of all has no such file.
+        let all = namespace == Some("") && !user;
+        assert!(all || output.stdout.contains("domain"), "{case}: a cgroup that is not the root of all: {output:?}");
         assert!(output.stderr.contains("Read-only file system"), "{case}: {output:?}");
     }
+}
+
+/// Engines leave a privileged container in the host's cgroup namespace: there the paths of /proc/self/cgroup are to be found.
+fn host_cgroups_of_a_privileged_container() {
+    let flags = || {
+        fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains(" cgroup2 "))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let before = flags();
+    for (option, made) in [("rw", true), ("ro", false)] {
+        let mut bundle = Bundle::sh(
+            "own=/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup); grep -qx $$ $own/cgroup.procs && echo found; \
+             mkdir $own/below && echo made && rmdir $own/below",
+        );
+        bundle.namespace("cgroup", Some(""));
+        // As containerd's CRI plugin asks for it: with the host's own flags of the filesystem.
+        bundle.mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", option, "nsdelegate", "memory_recursiveprot"],
+        );
+        let output = bundle.run();
+        assert_eq!(output.stdout, if made { "found\nmade\n" } else { "found\n" }, "{output:?}");
+    }
+    // runc before its #5267 took nsdelegate off the host, with configurations that did not have it.
+    let mut bundle = Bundle::new();
+    bundle.namespace("cgroup", Some("")).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "rw"]);
+    bundle.run_detached();
+    assert_eq!(flags(), before, "the host's mounts of cgroup2 have changed");
 }
 
 /// A user namespace without a network namespace of its own may not mount sysfs: it sees the host's, read-only.

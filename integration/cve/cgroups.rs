@@ -17,11 +17,11 @@ pub const TESTS: &[Test] = &[
     test!(path_that_climbs_makes_nothing),
 ];
 
-/// Without a cgroup namespace of its own the container is shown its own cgroup, read-only, whatever the options say; with and without a
-/// user namespace.
+/// Without a cgroup namespace of its own a container in a user namespace is shown its own cgroup, read-only, whatever the options say; one
+/// of root's can write only where they say so, as those of privileged containers do.
 fn cve_2023_25809_hosts_tree_is_never_writable() {
     for options in [&["rw"][..], &["ro"], &[], &["rw", "nosuid", "noexec", "nodev", "relatime"]] {
-        for users in [false, true] {
+        for users in [false, true].into_iter().filter(|users| *users || options == ["ro"]) {
             let script = "echo $$ >/sys/fs/cgroup/cgroup.procs && echo entered; mkdir /sys/fs/cgroup/made && echo made; \
                           mount -o remount,rw,bind /sys/fs/cgroup && echo remounted; \
                           ls /sys/fs/cgroup/..; cat /proc/self/mountinfo";

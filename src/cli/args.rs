@@ -43,8 +43,14 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let global_words = normalise(before, GLOBAL, before.len());
     let asks_help = before.iter().any(|word| ["-h", "--help", "-help", "-?", "--usage"].contains(&word.as_str()));
     let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
-        if let Some(verb) = after.get(1).and_then(|name| verb(name)) {
-            return Ok(Parsed::Print(described(program, verb).render_help().to_string()));
+        // After --help, or after nothing, comes the overview; `help` may name a command.
+        match after.get(1).map(|name| (name, verb(name))) {
+            Some((_, Some(verb))) => return Ok(Parsed::Print(described(program, verb).render_help().to_string())),
+            Some((name, None)) if !asks_help && !name.starts_with('-') => {
+                let problem = format!("No help topic for '{}'", name.escape_debug());
+                return Err(Error::new(Kind::Usage, problem).hint(format!("`{program} --help` lists the commands")));
+            }
+            _ => {}
         }
         if !asks_help {
             globals(program, &global_words)?;
@@ -66,21 +72,22 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
         });
     };
     let (own, program_words) = split_command(verb, &after[1..]);
-    let words = normalise(own, verb.flags, verbatim_from(verb, own));
-    if let Some(mut args) = Given::read(&words[1..], verb.flags, &verb.positional) {
+    let (own, verbatim) = split_verbatim(verb, own);
+    let words = normalise(own, verb.flags, own.len());
+    let taken = |mut args: Given| {
         args.take("command", program_words, true);
-        return Ok(Parsed::Run(Box::new(Invocation { global, verb, args })));
+        args.take("rest", verbatim, true);
+        Ok(Parsed::Run(Box::new(Invocation { global, verb, args })))
+    };
+    if let Some(args) = Given::read(&words[1..], verb.flags, &verb.positional) {
+        return taken(args);
     }
     match command(program, verb).try_get_matches_from(words) {
-        Ok(read) => {
-            let mut args = Given::from_clap(&read, verb.flags, &verb.positional);
-            args.take("command", program_words, true);
-            Ok(Parsed::Run(Box::new(Invocation { global, verb, args })))
-        }
+        Ok(read) => taken(Given::from_clap(&read, verb.flags, &verb.positional)),
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Ok(Parsed::Print(described(program, verb).render_help().to_string()))
         }
-        Err(error) => Err(usage(error, &format!("{program} {}", verb.name))),
+        Err(error) => Err(usage(error, program, Some(verb))),
     }
 }
 
@@ -92,13 +99,23 @@ fn split_command<'a>(verb: &Verb, words: &'a [String]) -> (&'a [String], &'a [St
     }
 }
 
+/// What stands after the id, for commands that pass that on: flags in it are not theirs. Two dashes that come first part it from the id
+/// for whoever is used to write them, and go no further.
+fn split_verbatim<'a>(verb: &Verb, words: &'a [String]) -> (&'a [String], &'a [String]) {
+    if !matches!(verb.positional, Positional::IdAndCommand(_)) {
+        return (words, &[]);
+    }
+    let (own, rest) = words.split_at(words.len().min(verbatim_from(verb, words) + 1));
+    (own, rest.strip_prefix(&["--".to_string()][..]).unwrap_or(rest))
+}
+
 /// The flags before the command.
 fn globals(program: &str, words: &[String]) -> Result<Given> {
     if let Some(given) = Given::read(&words[1..], GLOBAL, &Positional::None) {
         return Ok(given);
     }
     let read = globals_command(program).try_get_matches_from(words);
-    Ok(Given::from_clap(&read.map_err(|error| usage(error, program))?, GLOBAL, &Positional::None))
+    Ok(Given::from_clap(&read.map_err(|error| usage(error, program, None))?, GLOBAL, &Positional::None))
 }
 
 /// Where the command stands: the first word that is neither a global flag nor the value of one.
@@ -128,11 +145,19 @@ pub(super) fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
         if !word.starts_with('-') || word.len() < 2 {
             return at;
         }
-        let name = word.trim_start_matches('-');
-        let flag = verb.flags.iter().find(|flag| flag.name == name || (name.len() == 1 && flag.short == name.chars().next()));
-        at += if flag.is_some_and(|flag| flag.value.is_some()) { 2 } else { 1 };
+        at += if takes_next(verb, word) { 2 } else { 1 };
     }
     words.len()
+}
+
+/// Whether this word is a flag whose value is the next one: a long one, a short one, or the last of joined short ones.
+fn takes_next(verb: &Verb, word: &str) -> bool {
+    let name = word.trim_start_matches('-');
+    if let Some(flag) = verb.flags.iter().find(|flag| flag.name == name) {
+        return flag.value.is_some();
+    }
+    let valued = |letter: char| verb.flags.iter().any(|flag| flag.short == Some(letter) && flag.value.is_some());
+    !word.starts_with("--") && name.find(valued).is_some_and(|at| at + 1 == name.len())
 }
 
 /// Writes the words before `end` with two dashes where a client sent a long flag with one, as Go's flag syntax allows: a single-dash
@@ -303,8 +328,19 @@ pub fn version(program: &str) -> String {
     )
 }
 
+/// How many words a command takes, as runc says it.
+pub fn wanted(verb: &Verb, least: bool) -> &'static str {
+    match verb.positional {
+        Positional::None => "exactly 0",
+        Positional::Id => "exactly 1",
+        _ if least => "a minimum of 1",
+        Positional::IdAnd(_) => "a maximum of 2",
+        _ => "a maximum of 1",
+    }
+}
+
 /// clap's error in one line, with the phrases that clients look for.
-fn usage(error: clap::Error, program: &str) -> Error {
+fn usage(error: clap::Error, program: &str, verb: Option<&Verb>) -> Error {
     use clap::error::{ContextKind, ErrorKind};
     let context = |kind| error.get(kind).map(|value| value.to_string()).unwrap_or_default();
     let flag = context(ContextKind::InvalidArg);
@@ -315,9 +351,16 @@ fn usage(error: clap::Error, program: &str) -> Error {
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
             format!("flag needs an argument: -{}", flag.trim_start_matches('-').split(' ').next().unwrap_or_default())
         }
-        ErrorKind::UnknownArgument => format!("unexpected argument \"{flag}\""),
+        ErrorKind::UnknownArgument => match verb {
+            Some(verb) => {
+                let wanted = wanted(verb, false);
+                format!("{program}: \"{}\" requires {wanted} argument(s): unexpected argument \"{flag}\"", verb.name)
+            }
+            None => format!("unexpected argument \"{flag}\""),
+        },
         _ => error.render().to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string(),
     };
+    let program = verb.map_or_else(|| program.to_string(), |verb| format!("{program} {}", verb.name));
     let near = match error.get(ContextKind::SuggestedArg) {
         Some(near) => format!("did you mean {near}? see `{program} --help`"),
         None => format!("see `{program} --help`"),

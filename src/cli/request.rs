@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From flags to typed requests: defaults, absolute paths, and what the environment says.
 
-use super::args::boolean;
+use super::args::{boolean, wanted};
 use super::given::Given;
 use super::log::{Level, Log, Target};
 use crate::container::exec::Wanted;
@@ -43,7 +43,7 @@ pub fn log(global: &Given) -> Result<Log> {
     let json = match global.text("log-format").unwrap_or("text") {
         "text" => false,
         "json" => true,
-        other => return Err(usage(format!("--log-format: \"{other}\" is neither text nor json"))),
+        other => return Err(usage(format!("invalid log-format: {}: it is neither text nor json", other.escape_debug()))),
     };
     let target = Target::parse(global.text("log").unwrap_or_default());
     // Engines read a log file as one error and nothing else; a person is told of warnings.
@@ -103,8 +103,11 @@ pub fn id(args: &Given, program: &str, verb: &str) -> Result<Id> {
 pub fn words_of_id<'a>(args: &'a Given, program: &str, verb: &str) -> Result<&'a str> {
     match args.text("id") {
         Some(words) => Ok(words),
-        None => Err(usage(format!("{program}: \"{verb}\" requires exactly 1 argument(s): the container's id"))
-            .hint(format!("`{program} {verb} --help`"))),
+        None => {
+            let wanted = super::args::verb(verb).map_or("exactly 1", |verb| wanted(verb, true));
+            Err(usage(format!("{program}: \"{verb}\" requires {wanted} argument(s): the container's id"))
+                .hint(format!("`{program} {verb} --help`")))
+        }
     }
 }
 

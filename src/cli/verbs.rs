@@ -324,7 +324,8 @@ fn send(context: &Context) -> Result<u8> {
             .hint("a name (TERM, SIGTERM) or a number from 0 to 64")
     })?;
     if let Some(extra) = rest.next() {
-        return Err(Error::new(Kind::Usage, format!("unexpected argument \"{}\" after the signal", extra.escape_debug())));
+        let wanted = format!("{}: \"kill\" requires a maximum of 2 argument(s)", context.program);
+        return Err(Error::new(Kind::Usage, format!("{wanted}: unexpected argument \"{}\"", extra.escape_debug())));
     }
     let all = context.args.on("all");
     if context.args.on("regex") {
@@ -366,7 +367,7 @@ fn remove(context: &Context) -> Result<u8> {
 fn show_list(context: &Context) -> Result<u8> {
     let format = context.args.text("format").unwrap_or("table");
     if !["table", "json"].contains(&format) {
-        return Err(Error::new(Kind::Usage, format!("--format: \"{format}\" is neither table nor json")));
+        return Err(invalid_format(format));
     }
     let store = match Store::open(&context.global.root)? {
         None if context.global.root_given => return Err(no_root(context)),
@@ -390,8 +391,13 @@ fn show_processes(context: &Context) -> Result<u8> {
             let given = context.args.all("rest");
             print(&show::process_table(&ps_output(given)?, &pids)?).map(|()| DONE)
         }
-        other => Err(Error::new(Kind::Usage, format!("--format: \"{other}\" is neither table nor json"))),
+        other => Err(invalid_format(other)),
     }
+}
+
+/// In runc's words.
+fn invalid_format(format: &str) -> Error {
+    Error::new(Kind::Usage, format!("invalid format option: \"{}\" is neither table nor json", format.escape_debug()))
 }
 
 /// What ps(1) of this host prints with these options (`-ef` where there are none).

@@ -124,9 +124,9 @@ fn one(context: &Context, mount: &spec::Mount, at: &str, mounts: &mut Mounts) ->
                 wait_with_readonly(&mut planned);
             }
         }
-        // A writable part of the host's tree is never shown; the container's own namespace would make it its own.
-        Source::CgroupSubtree { .. } => planned.attr.set(MountAttr::RDONLY),
-        Source::Remount { .. } => {}
+        // No user of the host gets a writable part of its tree, whatever he asks (CVE-2023-25809).
+        Source::CgroupSubtree { .. } if context.unprivileged() => planned.attr.set(MountAttr::RDONLY),
+        Source::CgroupSubtree { .. } | Source::Remount { .. } => {}
     }
     Ok(planned)
 }
@@ -286,7 +286,10 @@ fn cgroup(context: &Context, options: &Options, at: &str) -> Result<Source, Vec<
             fallback: subtree.filter(|_| context.unprivileged()),
         });
     }
-    match subtree {
+    // The paths in /proc/self/cgroup are the host's then: root sees its tree, as with every runtime. It is bound and not mounted anew, which
+    // would change nsdelegate and its kin for the whole host.
+    let shown = if context.unprivileged() { subtree } else { cgroup2_root(context.host.cgroup).map(str::to_string) };
+    match shown {
         Some(path) => Ok(Source::CgroupSubtree { path }),
         None => {
             let rule = "without a cgroup namespace of its own the container is shown its part of the host's cgroup2 tree, which is not \

@@ -177,7 +177,7 @@ impl Display for Mount {
                 }
             }
             Source::Remount { .. } => write!(f, "remount {}", self.destination)?,
-            Source::CgroupSubtree { path } => write!(f, "bind the container's cgroup {path} at {}", self.destination)?,
+            Source::CgroupSubtree { path } => write!(f, "bind the cgroup {path} at {}", self.destination)?,
         }
         write!(f, "{}{}", Attributes(self.attr, ""), Attributes(self.attr_recursive, "r"))?;
         self.propagation.iter().try_for_each(|change| write!(f, " {change}"))

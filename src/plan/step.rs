@@ -444,7 +444,7 @@ pub enum Source {
         /// Parameters for the filesystem's superblock, where it is not a bind.
         parameters: Option<Vec<(String, Option<String>)>>,
     },
-    /// The container's own part of the cgroup2 tree, bound because its cgroup namespace is not its own.
+    /// The host's cgroup2 tree, or the container's own part of it, bound because its cgroup namespace is not its own.
     CgroupSubtree {
         /// Path on the host.
         path: String,

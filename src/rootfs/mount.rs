@@ -30,7 +30,7 @@ fn what(mount: &Mount) -> String {
     let source = match &mount.source {
         Source::New { fstype, .. } => format!("mount \"{fstype}\" at"),
         Source::Bind { source, .. } => format!("mount \"{source}\" at"),
-        Source::CgroupSubtree { .. } => "mount the container's cgroup at".to_string(),
+        Source::CgroupSubtree { .. } => "mount the cgroup tree at".to_string(),
         Source::Remount { .. } => "remount".to_string(),
     };
     format!("cannot {source} {}", mount.destination)

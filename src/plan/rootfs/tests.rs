@@ -229,6 +229,13 @@ fn cgroups_by_namespace_and_host() {
         assert_eq!(mount.source, Source::CgroupSubtree { path: path.into() });
         assert!(mount.attr.flags().contains(MountAttr::RDONLY), "the host's hierarchy was writable");
     }
+    // Root's containers: the host's tree, as it was asked for.
+    let mut of_root = self::setup();
+    of_root.namespaces.new.remove(Namespaces::CGROUP);
+    of_root.add("/sys/fs/cgroup", "cgroup", "cgroup", &["rw", "nsdelegate"]);
+    let mount = of_root.mount();
+    assert_eq!(mount.source, Source::CgroupSubtree { path: "/sys/fs/cgroup".into() });
+    assert!(!mount.attr.flags().contains(MountAttr::RDONLY));
     setup.cgroup = None;
     setup.host.own_cgroup = "/".into();
     assert_eq!(setup.mount().source, Source::CgroupSubtree { path: "/sys/fs/cgroup/unified".into() });

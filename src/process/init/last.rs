@@ -57,7 +57,7 @@ pub(in crate::process) fn close_descriptors(inherited: u32, keep: Vec<RawFd>) ->
 /// Changes into a directory of the container, and proves that it is one.
 pub(super) fn change_directory(path: &str) -> Result<()> {
     mount::chdir_inside(path)
-        .told(|| format!("cannot change into the working directory {path}"))
+        .told(|| format!("chdir to cwd (\"{path}\") set in config.json failed"))
         .map_err(|error| error.cause(Code::WorkingDirectory))?;
     // A link like /proc/self/fd/7 may have led to a directory of the host (CVE-2024-21626): the kernel knows.
     match mount::getcwd() {
@@ -72,7 +72,7 @@ pub(super) fn change_directory(path: &str) -> Result<()> {
 }
 
 impl Init<'_> {
-    /// The working directory, made where it is missing. Where user 0 may not enter it, perhaps the program's user may (a directory of
+    /// The working directory, made where it is missing, but not for exec: what is not there was written wrongly. Where user 0 may not enter it, perhaps the program's user may (a directory of
     /// NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
     /// too, because here it is still user 0; runc does both.
     pub(super) fn enter_directory(&mut self, path: &str) -> Result<()> {
@@ -81,7 +81,7 @@ impl Init<'_> {
             return mount::chdir(path).told(|| "cannot change into the root directory".into());
         }
         let answer = match change_directory(path) {
-            Err(error) if error.errno == Some(Errno::ENOENT) => {
+            Err(error) if error.errno == Some(Errno::ENOENT) && !self.joining => {
                 let root = Root::open("/").told(|| "cannot open the root directory".into())?;
                 root.mkdir_all(path, 0o755)
                     .told(|| format!("cannot make the working directory {path}"))
