@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     test!(wrong_number_of_arguments),
     test!(texts_of_misuse).differs(&[("crun", "says it in other words")]),
     test!(help),
+    test!(layout_of_help).differs(&[("crun", "has GNU's layout")]),
     test!(version),
     test!(features),
     test!(spec_writes_a_configuration_that_runs),
@@ -173,6 +174,21 @@ fn help() {
     }
 }
 
+/// The lines that scripts know from runc: what it is and how to call it, of the whole and of each command.
+fn layout_of_help() {
+    let lines = |words: &[&str]| Call::bare(words).output().ok().lines().map(String::from).collect::<Vec<_>>();
+    let first = lines(&["--help"]);
+    assert_eq!(first[0], "NAME:");
+    assert!(first[1].ends_with(" - Open Container Initiative runtime"), "{first:?}");
+    for command in ["create", "exec", "list", "spec", "events", "checkpoint", "restore", "update"] {
+        let lines = lines(&[command, "-h"]);
+        assert!(lines[0] == "NAME:" && lines[1].contains(&format!(" {command} - ")), "{lines:?}");
+        let usage = lines.iter().position(|line| line == "USAGE:").unwrap();
+        assert!(lines[usage + 1].contains(&format!(" {command} ")), "{lines:?}");
+        assert!(lines.iter().any(|line| line == "OPTIONS:"), "{lines:?}");
+    }
+}
+
 /// Callers split these lines: `NAME version X`, `commit: …`, `spec: X`.
 fn version() {
     for flag in ["--version", "-v"] {
@@ -207,6 +223,7 @@ fn features() {
     }
     assert!(has(&features["linux"]["capabilities"], "CAP_NET_ADMIN"));
     assert_eq!(features["linux"]["seccomp"]["enabled"], true);
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
 }
 
 /// The example is a whole configuration: with a rootfs and without its terminal it runs.
@@ -225,7 +242,8 @@ fn spec_writes_a_configuration_that_runs() {
 fn spec_does_not_overwrite() {
     let file = folder().join("config.json");
     fs::write(&file, "mine").unwrap();
-    Call::bare(&["spec"]).dir(&folder()).output().fails();
+    let text = Call::bare(&["spec"]).dir(&folder()).output().fails();
+    assert!(text.contains("config.json") && text.contains("exists"), "{text}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
 }
 

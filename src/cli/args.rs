@@ -45,7 +45,7 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
         // After --help, or after nothing, comes the overview; `help` may name a command.
         match after.get(1).map(|name| (name, verb(name))) {
-            Some((_, Some(verb))) => return Ok(Parsed::Print(described(program, verb).render_help().to_string())),
+            Some((_, Some(verb))) => return Ok(Parsed::Print(help_of(program, verb))),
             Some((name, None)) if !asks_help && !name.starts_with('-') => {
                 let problem = format!("No help topic for '{}'", name.escape_debug());
                 return Err(Error::new(Kind::Usage, problem).hint(format!("`{program} --help` lists the commands")));
@@ -56,7 +56,7 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
             globals(program, &global_words)?;
         }
         // No command at all as well, and with success: runc does so.
-        return Ok(Parsed::Print(overview(program).render_help().to_string()));
+        return Ok(Parsed::Print(help(program, OVERVIEW, overview(program))));
     };
     let global = globals(program, &global_words)?;
     let Some(verb) = verb(name) else {
@@ -84,9 +84,7 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     }
     match command(program, verb).try_get_matches_from(words) {
         Ok(read) => taken(Given::from_clap(&read, verb.flags, &verb.positional)),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
-            Ok(Parsed::Print(described(program, verb).render_help().to_string()))
-        }
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Print(help_of(program, verb))),
         Err(error) => Err(usage(error, program, Some(verb))),
     }
 }
@@ -316,6 +314,27 @@ pub fn overview(program: &str) -> Command {
         .args(GLOBAL.iter().filter(|flag| !flag.hidden).map(switch_or_value))
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::SetTrue).help("print the version"))
         .subcommands(VERBS.iter().map(|verb| described(program, verb)))
+}
+
+/// What the program is, in one line.
+const OVERVIEW: &str = "Open Container Initiative runtime";
+
+fn help_of(program: &str, verb: &'static Verb) -> String {
+    help(&format!("{program} {}", verb.name), verb.help, described(program, verb).about(None))
+}
+
+/// clap's text, in the layout of runc's (NAME, USAGE, OPTIONS), which scripts take apart.
+fn help(name: &str, what: &str, mut command: Command) -> String {
+    let mut text = format!("NAME:\n   {name} - {what}\n\n");
+    for line in command.render_help().to_string().lines() {
+        match line.strip_prefix("Usage: ") {
+            Some(usage) => text.push_str(&format!("USAGE:\n   {usage}")),
+            None if ["Commands:", "Arguments:", "Options:"].contains(&line) => text.push_str(&line.to_uppercase()),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// `--version`, in the three lines that clients parse; the first word is the name the program was called by.

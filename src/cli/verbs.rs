@@ -435,12 +435,18 @@ fn write_spec(context: &Context) -> Result<u8> {
     };
     let config = show::config(&spec);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|error| {
-        let hint = if error.kind() == std::io::ErrorKind::AlreadyExists {
-            "it is there already: move it away first"
-        } else {
-            "--bundle names an existing directory"
-        };
-        Error::new(Kind::Usage, format!("cannot write {path}: {}", error.kind())).hint(hint)
+        let problem = |why: String| Error::new(Kind::Usage, format!("cannot write {path}: {why}"));
+        match error.kind() {
+            // runc's words.
+            std::io::ErrorKind::AlreadyExists => {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                problem(format!("File {name} exists. Remove it first"))
+            }
+            std::io::ErrorKind::NotFound => {
+                problem("no such file or directory".to_string()).hint("--bundle names an existing directory")
+            }
+            other => problem(other.to_string()),
+        }
     })?;
     let done = file.write_all(config.as_bytes());
     done.map(|()| DONE).map_err(|error| Error::new(Kind::Kernel, format!("cannot write {path}: {error}")))

@@ -35,6 +35,8 @@ pub fn features() -> Features {
         annotations: [
             ("io.github.berth.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
             ("io.github.berth.commit".to_string(), option_env!("BERTH_COMMIT").unwrap_or("unknown").to_string()),
+            // crun says it under runc's name too: it is the one that engines know.
+            ("org.opencontainers.runc.checkpoint.enabled".to_string(), "true".to_string()),
         ]
         .into(),
         unsafe_annotations: owned(vec![
