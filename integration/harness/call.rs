@@ -158,6 +158,33 @@ impl Call {
         self
     }
 
+    /// It, and all that it starts, gets EPERM of this system call where its first argument is this one.
+    pub fn refused(mut self, number: i64, first: u32) -> Call {
+        let statement = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        let (load, answer) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_RET | libc::BPF_K);
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        // struct seccomp_data: the number lies at 0, the lower half of the first argument at 16 (of a little-endian machine).
+        let filter = [
+            statement(load, 0, 0),
+            statement(equal, 3, number as u32),
+            statement(load, 0, 16),
+            statement(equal, 1, first),
+            statement(answer, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+            statement(answer, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let load = move || {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+            // SAFETY: both live until the call returns; nothing here allocates, as is asked of who runs between fork and exec.
+            match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: see above.
+        unsafe { self.command.pre_exec(load) };
+        self
+    }
+
     /// Starts it with stdout and stderr appended to two files, which the container may hold for ever.
     pub fn spawn_to(mut self, stdout: &Path, stderr: &Path) -> Child {
         let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();

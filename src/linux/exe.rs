@@ -17,6 +17,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag};
 
@@ -29,6 +30,17 @@ const MARK: &str = "_BERTH_UNWRITABLE_EXE";
 /// Larger than any build of this program.
 const MOST: u64 = 256 << 20;
 
+/// The view's mount, which [`super::start`] has left open. -1: none.
+static MOUNT: AtomicI32 = AtomicI32::new(-1);
+
+/// The view's mount, where it is open still: the program runs on through it without that. At its end the kernel waits for all processors
+/// to have seen that it is gone (an RCU grace period): so that is for a moment in which something else is waited for anyway.
+pub fn take_mount() -> Option<OwnedFd> {
+    let mount = MOUNT.swap(-1, Ordering::Relaxed);
+    // SAFETY: it was opened before anything else, and nobody else knows of it.
+    (mount >= 0).then(|| unsafe { fd::adopt_unseen(mount) })
+}
+
 /// Returns where this program runs from an unwritable file ([`super::start`] has mostly seen to that); else runs it again from one, with
 /// the arguments `argv`, the same environment, working directory and descriptors, and does not return. An error means that neither way
 /// works here.
@@ -37,6 +49,14 @@ pub fn ensure_unwritable(argv: &[OsString]) -> Result<()> {
     if again {
         // SAFETY: this is the first thing a program of one thread does; nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(MARK) };
+    }
+    if let Some((mount, file)) = super::start::take_view() {
+        MOUNT.store(mount, Ordering::Relaxed);
+        // SAFETY: it was opened before anything else, to be closed here.
+        let file = unsafe { fd::adopt_unseen(file) };
+        if fd::statfs(&file)?.read_only() {
+            return Ok(());
+        }
     }
     let descriptor = super::start::descriptor();
     if again || descriptor.is_some() {

@@ -6,8 +6,11 @@
 //! it is what a container's safety rests on: the standard streams are open, and writing to a pipe without a reader is an error (EPIPE)
 //! and no signal.
 //!
-//! [`view`] runs even before the C library has begun.
+//! `early` and `view` run even before the C library has begun.
 
+#[cfg(all(target_arch = "x86_64", not(test)))]
+mod early;
+#[cfg(all(target_arch = "x86_64", not(test)))]
 mod view;
 
 use std::ffi::{CStr, OsString, c_char, c_int};
@@ -42,6 +45,15 @@ pub unsafe fn run(count: c_int, words: *const *const c_char, main: fn(Vec<OsStri
     let status = main((0..usize::try_from(count).unwrap_or(0)).map(word).collect());
     // Nothing is buffered, and there is nothing else to be undone that the kernel does not undo.
     super::clone::exit_now(i32::from(status))
+}
+
+/// The descriptors of the read-only view that this program has gone on through, each to be closed by whoever asks: its mount, and the
+/// file seen through it. None where there is none, or it was asked for before.
+pub fn take_view() -> Option<(RawFd, RawFd)> {
+    #[cfg(all(target_arch = "x86_64", not(test)))]
+    return view::take();
+    #[cfg(not(all(target_arch = "x86_64", not(test))))]
+    None
 }
 
 /// The number of the descriptor that this program was run by, where it was not run by a path; execveat(2).

@@ -16,7 +16,7 @@ use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
 use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, environment, probe, signal, socket};
+use crate::linux::{cred, environment, exe, probe, signal, socket};
 use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
@@ -82,16 +82,17 @@ impl Spawned {
             signal::set_default(libc::SIGCHLD).told(told)?;
         }
         let context = InitContext { ignored, ..context };
+        let view = exe::take_mount();
         match clone3(&CloneArgs { clear_handlers: true, ..args }).told(told).map_err(explain)? {
             Cloned::Child => {
                 // Closed with everything else that is not the process's, before it does anything.
-                std::mem::forget(ours);
+                std::mem::forget((ours, view));
                 child(context, theirs);
                 exit_now(1)
             }
             // What was opened for it is its own now, and its end of the channel must end with it.
             Cloned::Parent { pid, pidfd } => {
-                drop((theirs, context));
+                drop((theirs, context, view));
                 Ok(Spawned {
                     pid,
                     pidfd,

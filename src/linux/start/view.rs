@@ -1,208 +1,280 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Before the C library begins, two things. First, commands that put a process into a container run the program again through a read-only view of its file
-//! ([`crate::linux::exe`] says why, and does it in the cases that are left over here: no CAP_SYS_ADMIN, or a caller's seccomp filter).
+//! The read-only view that commands go on through before they put a process into a container ([`crate::linux::exe`] says why, verifies it,
+//! and does it in the cases that are left over here: no CAP_SYS_ADMIN, or a caller's seccomp filter).
 //!
-//! Running the program twice costs its start twice: the C library asks the processor for its features (68 times, each a trip to the
-//! hypervisor in a virtual machine), relocates the program, and so on. So the first of the two runs does nothing but that: four system
-//! calls at the entry point, the last of them execveat(2). `hack/build` makes `berth_entry` the entry point; without that flag of the
-//! linker everything works as well, later and slower.
-//!
-//! Second, the pages that a command is going to write to are taken at once.
-//!
-//! Nothing here may use what the C library has not set up yet: no thread-local storage, no pointer that is in memory (it is not relocated),
-//! and no function of any library, in an unoptimised build not even of `core`. What is left is arithmetic on addresses.
+//! What a link `/proc/PID/exe` leads to is a file as seen through a mount, and the kernel keeps both for as long as the program runs. So
+//! a detached copy of the file's mount is made, read-only; the program's pieces are mapped once more from there, over themselves, as long
+//! as nothing of them has been changed; and prctl(2) PR_SET_MM_MAP makes the file, as seen through that mount, what the link leads to.
+//! The kernel lets nobody do that who still has anything of the old file mapped. Where it cannot be done (a kernel
+//! without CONFIG_CHECKPOINT_RESTORE), execveat(2) runs the program again through the view, which costs its start twice.
 
-#[cfg(all(target_arch = "x86_64", not(test)))]
-mod early {
-    use core::arch::{asm, global_asm};
+use core::arch::asm;
 
-    // The stack pointer leads to what execve(2) laid out. `_start` is the C library's; rdx is what atexit(3) shall call, which is
-    // nothing in a static program. Room is made here for a struct statfs: zeroing it would be a call of memset(3).
-    global_asm!(
-        ".globl berth_entry",
-        ".type berth_entry,@function",
-        "berth_entry:",
-        "xor %ebp, %ebp",
-        "mov %rsp, %rbx",
-        "mov %rsp, %rdi",
-        "and $-16, %rsp",
-        "sub $128, %rsp",
-        "mov %rsp, %rsi",
-        "call {view}",
-        // What comes back is the kind of command.
-        "mov %eax, %esi",
-        "mov %rbx, %rdi",
-        "lea __ehdr_start(%rip), %rdx",
-        "call {touch}",
-        "mov %rbx, %rsp",
-        "xor %edx, %edx",
-        "jmp _start",
-        view = sym run_through_view,
-        touch = sym touch,
-        options(att_syntax)
-    );
+use super::early::{ADDRESS, HEADER, IN_FILE, OFFSET, PAGE, ROOM, WORD, call, call_six, first_header, headers_end, loaded, word};
+use super::early::{CREATE, EXEC, OTHER, begins};
 
-    unsafe extern "C" {
-        /// The entry point.
-        pub fn berth_entry();
+/// The detached read-only mount, while it is open.
+static mut MOUNT: i32 = -1;
+/// The program's file as seen through it, which the program runs from.
+static mut FILE: i32 = -1;
+
+/// The descriptors of the view that this program runs from, close-on-exec, to be closed by whoever asks: its mount, and the file seen
+/// through it. None where there is none, or it was asked for before.
+pub fn take() -> Option<(i32, i32)> {
+    // SAFETY: there is one thread, and what is here was written before it was a program of Rust's.
+    unsafe {
+        let view = (MOUNT, FILE);
+        (MOUNT, FILE) = (-1, -1);
+        (view.1 >= 0).then_some(view)
     }
+}
 
-    /// The size of an address.
-    const WORD: usize = 8;
-
-    /// A command that puts no process into a container.
-    const OTHER: u32 = 0;
-    /// One that puts one into a container that exists.
-    const EXEC: u32 = 1;
-    /// One that makes a container for it.
-    const CREATE: u32 = 2;
-
-    /// One system call; what it needs lives on.
-    unsafe fn call(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
-        let answer;
-        // SAFETY: as the caller says of this call; the kernel leaves all other registers.
-        unsafe {
-            asm!("syscall", inlateout("rax") number as usize => answer, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
-                in("r8") e, lateout("rcx") _, lateout("r11") _, options(nostack));
-        }
-        answer
-    }
-
-    /// The address or number at this address.
-    unsafe fn word(at: usize) -> usize {
-        // SAFETY: the caller has seen that the list goes on up to here.
-        unsafe { *(at as *const usize) }
-    }
-
-    /// Whether the string at this address begins with `with`; with a NUL at its end, whether it is that.
-    unsafe fn begins(text: usize, with: &[u8]) -> bool {
-        let mut at = 0;
-        while at < with.len() {
-            // SAFETY: all bytes before this one were equal, and none of them NUL: the string has this one.
-            if unsafe { *((text + at) as *const u8) } != with[at] {
-                return false;
+/// `stack`: argc, argv, null, envp, null, auxv, as execve(2) lays it out. `room`: [`ROOM`] bytes. `program`: where the file's first byte
+/// is. Returns the kind of the command.
+pub unsafe extern "C" fn run_through_view(stack: usize, room: usize, program: usize) -> u32 {
+    const AT_EXECFN: usize = 31;
+    // SAFETY: this is the layout of a new process's stack (System V ABI), and nothing has changed it yet; lists are left at their ends.
+    unsafe {
+        let argv = stack + WORD;
+        let envp = argv + (word(stack) + 1) * WORD;
+        let (mut kind, mut at) = (OTHER, argv + WORD);
+        while at + WORD < envp {
+            let given = word(at);
+            // The commands that put a process into a container. Such a word elsewhere in the line does no harm.
+            if begins(given, b"exec\0") {
+                kind |= EXEC;
             }
-            at += 1;
-        }
-        true
-    }
-
-    /// `stack`: argc, argv, null, envp, null, auxv, as execve(2) lays it out. `room`: 128 bytes. Returns where
-    /// nothing needs to be done, or nothing can be: with which of the numbers below.
-    unsafe extern "C" fn run_through_view(stack: usize, room: usize) -> u32 {
-        const AT_EXECFN: usize = 31;
-        // SAFETY: this is the layout of a new process's stack (System V ABI), and nothing has changed it yet; lists are left at their ends.
-        unsafe {
-            let argv = stack + WORD;
-            let envp = argv + (word(stack) + 1) * WORD;
-            let (mut kind, mut at) = (OTHER, argv + WORD);
-            while at + WORD < envp {
-                let given = word(at);
-                // The commands that put a process into a container. Such a word elsewhere in the line does no harm.
-                if begins(given, b"exec\0") {
-                    kind |= EXEC;
-                }
-                if begins(given, b"create\0") || begins(given, b"run\0") || begins(given, b"restore\0") {
-                    kind |= CREATE;
-                }
-                at += WORD;
-            }
-            if kind == OTHER {
-                return kind;
-            }
-            at = envp;
-            while word(at) != 0 {
-                at += WORD;
+            if begins(given, b"create\0") || begins(given, b"run\0") || begins(given, b"restore\0") {
+                kind |= CREATE;
             }
             at += WORD;
-            while word(at) != AT_EXECFN {
-                if word(at) == 0 {
-                    return kind;
-                }
-                at += 2 * WORD;
-            }
-            let path = word(at + WORD);
-            // How execveat(2) names a program without a path: this is the second run, or a caller's own way of doing the same.
-            if !begins(path, b"/dev/fd/") {
-                execute(path, argv, envp, room);
-            }
-            kind
         }
-    }
-
-    /// Takes at once the pages that every command is going to write to, which otherwise is a fault for each: what is relocated, what else
-    /// has a value to begin with, the beginning of what has none (the arena), and the stack. `stack` is where that is, `program` where the
-    /// file's first byte is in memory.
-    unsafe extern "C" fn touch(stack: usize, kind: u32, program: usize) {
-        const PAGE: usize = 4096;
-        /// Linux 5.14. Where it fails, there are faults.
-        const MADV_POPULATE_WRITE: usize = 23;
-        // Of the beginning of the arena, and of the stack: what is written to in any case, as page faults show it. Each page too many
-        // costs more than a fault too many.
-        let (heap, deep) = match kind {
-            OTHER => (2 * PAGE, 3 * PAGE),
-            EXEC => (8 * PAGE, 11 * PAGE),
-            _ => (26 * PAGE, 10 * PAGE),
-        };
-        // SAFETY: an ELF header, and the program headers that it tells of: offset, size and number (elf(5)).
-        unsafe {
-            let (mut header, count) = (program + word(program + 32), word(program + 56) & 0xffff);
-            let (mut from, mut to, mut end) = (0, 0, 0);
-            let mut at = 0;
-            while at < count {
-                let (address, in_file, in_memory) = (program + word(header + 16), word(header + 32), word(header + 40));
-                let kind = word(header);
-                if kind as u32 == libc::PT_LOAD && (kind >> 32) as u32 & libc::PF_W != 0 {
-                    if from == 0 {
-                        from = address & !(PAGE - 1);
-                    }
-                    to = address + in_file;
-                    end = address + in_memory;
-                }
-                header += 56;
-                at += 1;
-            }
-            let to = if to + heap < end { to + heap } else { end };
-            call(libc::SYS_madvise, from, to - from, MADV_POPULATE_WRITE, 0, 0);
-            let bottom = (stack - deep) & !(PAGE - 1);
-            call(libc::SYS_madvise, bottom, stack - bottom, MADV_POPULATE_WRITE, 0, 0);
+        if kind == OTHER {
+            return kind;
         }
+        at = envp;
+        while word(at) != 0 {
+            at += WORD;
+        }
+        at += WORD;
+        while word(at) != AT_EXECFN {
+            if word(at) == 0 {
+                return kind;
+            }
+            at += 2 * WORD;
+        }
+        let path = word(at + WORD);
+        // How execveat(2) names a program without a path: this is the second run, or a caller's own way of doing the same.
+        if !begins(path, b"/dev/fd/") {
+            make(path, stack, room, program);
+        }
+        kind
     }
+}
 
-    /// Returns where the file cannot be written to already, or the kernel says no. `path` is what execve(2) was given: where another file
-    /// has come to be there since, an upgrade, that one is run.
-    ///
-    /// The view's descriptor stays open in the second run, which proves by it what it runs from ([`crate::linux::exe`]), and closes it.
-    unsafe fn execute(path: usize, argv: usize, envp: usize, statfs: usize) {
-        const ST_RDONLY: usize = 1;
-        const OPEN_TREE_CLONE: usize = 1;
-        const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
-        /// The standard streams: one that the caller left closed must not become the view.
-        const STREAMS: isize = 2;
-        let empty = b"\0" as *const u8 as usize;
-        // struct statfs: f_flags is its eleventh word. struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
-        let read_only = [1u64, 0, 0, 0];
-        // SAFETY: all strings end with NUL, both structures are as large as the kernel's, the lists end with null. What is opened here is
-        // closed by the second run, or below.
-        unsafe {
-            if call(libc::SYS_statfs, path, statfs, 0, 0, 0) != 0 || word(statfs + 10 * WORD) & ST_RDONLY != 0 {
+/// Returns where the program runs from the view, where the file cannot be written to already, or the kernel says no. `path` is what
+/// execve(2) was given: where another file has come to be there since, an upgrade, that one is run.
+unsafe fn make(path: usize, stack: usize, room: usize, program: usize) {
+    const ST_RDONLY: usize = 1;
+    const OPEN_TREE_CLONE: usize = 1;
+    const CLOEXEC: usize = libc::O_CLOEXEC as usize;
+    const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
+    /// The standard streams: one that the caller left closed must not become the view.
+    const STREAMS: isize = 2;
+    let empty = b"\0" as *const u8 as usize;
+    // struct statfs: f_flags is its eleventh word. struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
+    let read_only = [1u64, 0, 0, 0];
+    // SAFETY: all strings end with NUL, both structures are as large as the kernel's, the lists end with null. What is opened here is
+    // closed by the program proper, or below.
+    unsafe {
+        if call(libc::SYS_statfs, path, room, 0, 0, 0) != 0 || word(room + 10 * WORD) & ST_RDONLY != 0 {
+            return;
+        }
+        let mount = call(libc::SYS_open_tree, libc::AT_FDCWD as usize, path, OPEN_TREE_CLONE | CLOEXEC, 0, 0);
+        if mount < 0 {
+            return;
+        }
+        let view = mount as usize;
+        if mount > STREAMS && call(libc::SYS_mount_setattr, view, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0 {
+            if go_on(view, stack, room, program) {
                 return;
             }
-            let view = call(libc::SYS_open_tree, libc::AT_FDCWD as usize, path, OPEN_TREE_CLONE, 0, 0);
-            if view < 0 {
-                return;
-            }
-            if view > STREAMS
-                && call(libc::SYS_mount_setattr, view as usize, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0
-            {
-                call(libc::SYS_execveat, view as usize, empty, argv, envp, EMPTY_PATH);
-            }
-            call(libc::SYS_close, view as usize, 0, 0, 0, 0);
+            // The second run proves by it what it runs from, and closes it.
+            call(libc::SYS_fcntl, view, libc::F_SETFD as usize, 0, 0, 0);
+            let argv = stack + WORD;
+            call(libc::SYS_execveat, view, empty, argv, argv + (word(stack) + 1) * WORD, EMPTY_PATH);
+        }
+        call(libc::SYS_close, view, 0, 0, 0, 0);
+    }
+}
+
+/// Whether this program, at the first of its instructions, runs from the file that `mount` is a view of from now on.
+unsafe fn go_on(mount: usize, stack: usize, room: usize, program: usize) -> bool {
+    // SAFETY: `room` is larger than the path and the digits of any number. What is opened is closed, or told.
+    unsafe {
+        // open_tree(2) gives a place and no file, which cannot be mapped.
+        let path = b"/proc/self/fd/";
+        let mut at = 0;
+        while at < path.len() {
+            *((room + at) as *mut u8) = path[at];
+            at += 1;
+        }
+        number_to_text(mount, room + at);
+        let file = call(libc::SYS_openat, libc::AT_FDCWD as usize, room, (libc::O_RDONLY | libc::O_CLOEXEC) as usize, 0, 0);
+        if file < 0 {
+            return false;
+        }
+        let file = file as usize;
+        if is_this_program(file, room, program) && map_again(file, program) && set_exe(file, stack, room, program) {
+            // Only now: before, this memory was the old file's.
+            (MOUNT, FILE) = (mount as i32, file as i32);
+            return true;
+        }
+        call(libc::SYS_close, file, 0, 0, 0, 0);
+        false
+    }
+}
+
+/// Writes a number's digits, and NUL.
+unsafe fn number_to_text(number: usize, at: usize) {
+    let (mut digits, mut rest) = (1, number / 10);
+    while rest > 0 {
+        digits += 1;
+        rest /= 10;
+    }
+    // SAFETY: the caller has room for them.
+    unsafe {
+        *((at + digits) as *mut u8) = 0;
+        rest = number;
+        while digits > 0 {
+            digits -= 1;
+            *((at + digits) as *mut u8) = b'0' + (rest % 10) as u8;
+            rest /= 10;
         }
     }
 }
 
-/// Keeps the entry point in the program, whoever links it.
-#[cfg(all(target_arch = "x86_64", not(test)))]
-#[used]
-static ENTRY: unsafe extern "C" fn() = early::berth_entry;
+/// Whether the file is the one that is in memory: it has the same beginning, which holds the size of each piece and the build id, a hash of
+/// the whole program.
+unsafe fn is_this_program(file: usize, room: usize, program: usize) -> bool {
+    // SAFETY: `room` is that large, and the program larger.
+    unsafe {
+        let mut same = call(libc::SYS_pread64, file, room, ROOM, 0, 0) == ROOM as isize;
+        let mut at = 0;
+        while same && at < ROOM {
+            same = word(room + at) == word(program + at);
+            at += WORD;
+        }
+        same
+    }
+}
+
+/// Maps each piece once more from `file`, where it is, as execve(2) has done. Where that fails in between, the rest is as it was, which
+/// is the same.
+unsafe fn map_again(file: usize, program: usize) -> bool {
+    const FIXED: usize = (libc::MAP_FIXED | libc::MAP_PRIVATE) as usize;
+    // SAFETY: what is mapped has the same bytes as what was there, for nothing has been written to it yet.
+    unsafe {
+        let (mut header, headers_end) = (first_header(program), headers_end(program));
+        while header < headers_end {
+            let flags = loaded(header);
+            if flags != 0 {
+                let address = program + word(header + ADDRESS);
+                let end = address + word(header + IN_FILE);
+                let (from, to) = (address & !(PAGE - 1), (end + PAGE - 1) & !(PAGE - 1));
+                let (mut protection, writable) = (libc::PROT_READ, flags & libc::PF_W != 0);
+                if writable {
+                    protection |= libc::PROT_WRITE;
+                }
+                if flags & libc::PF_X != 0 {
+                    protection |= libc::PROT_EXEC;
+                }
+                let offset = word(header + OFFSET) & !(PAGE - 1);
+                if call_six(libc::SYS_mmap, from, to - from, protection as usize, FIXED, file, offset) != from as isize {
+                    return false;
+                }
+                // The rest of the last page is something else's in the file, and zero in memory.
+                if writable {
+                    zero(end, to);
+                }
+            }
+            header += HEADER;
+        }
+        true
+    }
+}
+
+/// Zeroes up to the end of a page.
+unsafe fn zero(from: usize, to: usize) {
+    // SAFETY: as the caller says.
+    unsafe { asm!("rep stosb", inout("rdi") from => _, inout("rcx") to - from => _, in("al") 0u8, options(nostack)) }
+}
+
+/// prctl(2) PR_SET_MM_MAP (Linux 3.18): `file` is what the program runs from; everything else stays as execve(2) has made it.
+unsafe fn set_exe(file: usize, stack: usize, room: usize, program: usize) -> bool {
+    const PR_SET_MM_MAP: usize = 14;
+    const MAP: usize = 13;
+    // SAFETY: struct prctl_mm_map of linux/prctl.h, thirteen words, fits into `room`.
+    unsafe {
+        let (mut code, mut code_end, mut data, mut data_end) = (0, 0, 0, 0);
+        let (mut header, headers_end) = (first_header(program), headers_end(program));
+        while header < headers_end {
+            let flags = loaded(header);
+            let address = program + word(header + ADDRESS);
+            if flags & libc::PF_X != 0 {
+                code = address;
+                code_end = address + word(header + IN_FILE);
+            } else if flags & libc::PF_W != 0 {
+                if data == 0 {
+                    data = address;
+                }
+                data_end = address + word(header + IN_FILE);
+            }
+            header += HEADER;
+        }
+        // A new process has nothing on its heap: it begins where it ends.
+        let heap = call(libc::SYS_brk, 0, 0, 0, 0, 0) as usize;
+        let argv = stack + WORD;
+        // The arguments' text lies before that of the environment, without a gap.
+        let arguments = word(argv);
+        let (environment, environment_end) = (end_of_texts(argv, arguments), end_of_texts(argv + (word(stack) + 1) * WORD, 0));
+        let environment_end = if environment_end == 0 { environment } else { environment_end };
+        let map = room as *mut [usize; MAP];
+        *map = [
+            code,
+            code_end,
+            data,
+            data_end,
+            heap,
+            heap,
+            stack,
+            arguments,
+            environment,
+            environment,
+            environment_end,
+            // No new auxiliary vector; its size is a half of the next word, and the descriptor the other.
+            0,
+            file << 32,
+        ];
+        call(libc::SYS_prctl, libc::PR_SET_MM as usize, PR_SET_MM_MAP, room, MAP * WORD, 0) == 0
+    }
+}
+
+/// Where the last text of a list that ends with null ends, with its NUL; `otherwise` where it has none.
+unsafe fn end_of_texts(list: usize, otherwise: usize) -> usize {
+    let (mut at, mut last) = (list, 0);
+    // SAFETY: the list ends with null, and each text with NUL.
+    unsafe {
+        while word(at) != 0 {
+            last = word(at);
+            at += WORD;
+        }
+        if last == 0 {
+            return otherwise;
+        }
+        while *(last as *const u8) != 0 {
+            last += 1;
+        }
+        last + 1
+    }
+}
