@@ -18,7 +18,11 @@
 // A failed `unwrap` is a failed row, with its place.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(target_arch = "x86_64")]
+mod bundle;
 mod calls;
+#[cfg(target_arch = "x86_64")]
+mod operations;
 #[cfg(target_arch = "x86_64")]
 mod row;
 #[cfg(target_arch = "x86_64")]
@@ -117,7 +121,8 @@ fn table(mut words: Vec<String>) -> std::process::ExitCode {
         println!("RUNTIME must name the runtime's binary: see hack/faults");
         return ExitCode::FAILURE;
     }
-    let rows = row::OPERATIONS.iter().flat_map(|operation| Strike::all().into_iter().map(move |strike| (operation.name, strike)));
+    let rows =
+        operations::OPERATIONS.iter().flat_map(|operation| Strike::all().into_iter().map(move |strike| (operation.name, strike)));
     let mut rows = rows.filter(|(operation, strike)| {
         let name = format!("{operation}/{}", strike.name());
         words.is_empty() || words.iter().any(|word| name.contains(word))

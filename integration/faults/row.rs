@@ -16,44 +16,8 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::{HANG, Strike};
-
-/// A command that is struck.
-pub struct Operation {
-    pub name: &'static str,
-    /// What it finds: nothing, an `image` of a container, or a container that is `created`, `running`, `paused` or `stopped`;
-    /// `root running` is root's; a `crowd` is a host with many mounts, which keeps no mount namespace for them yet.
-    before: &'static str,
-    /// Its words; BUNDLE, PIDFILE, IMAGES and ID stand for what they say, ENDING for a bundle whose program ends at
-    /// once, ROOT for one whose program is root's, PLAIN for one without hooks.
-    words: &'static str,
-    /// The status of the container when it has succeeded; empty: gone.
-    after: &'static str,
-}
-
-const CROWD_RUN: &str = "run --detach --bundle PLAIN --pid-file PIDFILE ID";
-
-pub const OPERATIONS: &[Operation] = &[
-    Operation { name: "create", before: "", words: "create --bundle BUNDLE --pid-file PIDFILE ID", after: "created" },
-    Operation { name: "run", before: "", words: "run --detach --bundle BUNDLE --pid-file PIDFILE ID", after: "running" },
-    Operation { name: "foreground-run", before: "", words: "run --bundle ENDING --pid-file PIDFILE ID", after: "" },
-    Operation { name: "crowd-run", before: "crowd", words: CROWD_RUN, after: "running" },
-    Operation { name: "start", before: "created", words: "start ID", after: "running" },
-    Operation { name: "exec", before: "running", words: "exec ID /bin/true", after: "running" },
-    Operation { name: "update", before: "running", words: "update --pids-limit 100 ID", after: "running" },
-    Operation { name: "pause", before: "running", words: "pause ID", after: "paused" },
-    Operation { name: "resume", before: "paused", words: "resume ID", after: "running" },
-    Operation { name: "kill", before: "running", words: "kill ID KILL", after: "stopped" },
-    Operation { name: "delete", before: "stopped", words: "delete ID", after: "" },
-    Operation { name: "delete-force", before: "running", words: "delete --force ID", after: "" },
-    Operation { name: "checkpoint", before: "root running", words: "checkpoint --image-path IMAGES/of-the-row ID", after: "" },
-    Operation {
-        name: "restore",
-        before: "image",
-        words: "restore --detach --bundle ROOT --image-path IMAGES/made --pid-file PIDFILE ID",
-        after: "running",
-    },
-];
+use super::operations::{CROWD_RUN, OPERATIONS, Operation, REFUSED, SOURCE, told_whole};
+use super::{HANG, Strike, bundle};
 
 /// What a row found.
 #[derive(Default)]
@@ -88,6 +52,7 @@ struct Seen {
     /// Processes that ended by a signal or a panic.
     died: Vec<String>,
     points: Vec<usize>,
+    stdout: String,
     stderr: String,
 }
 
@@ -128,62 +93,31 @@ pub fn run(words: &[String]) {
 impl Row {
     fn make_bundle(&self) {
         let rootfs = self.dir.join("bundle/rootfs");
-        for dir in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
-            fs::create_dir_all(rootfs.join(dir)).unwrap();
-        }
+        bundle::make_rootfs(&rootfs, &["sleep", "true"]);
         fs::create_dir_all(self.dir.join("pid")).unwrap();
-        fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-        for applet in ["sleep", "true"] {
-            fs::hard_link(rootfs.join("bin/busybox"), rootfs.join("bin").join(applet)).unwrap();
-        }
-        let mount = |at: &str, kind: &str, options: &[&str]| json!({ "destination": at, "type": kind, "source": kind, "options": options });
+        let mut config = bundle::config(&["/bin/sleep", "1000"], 1000);
         let hook = json!([{ "path": rootfs.join("bin/true"), "args": ["true"], "timeout": 5 }]);
-        let caps = json!(["CAP_KILL"]);
-        let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "args": ["/bin/sleep", "1000"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 1000, "gid": 1000 },
-                "capabilities": { "bounding": caps, "effective": caps, "permitted": caps },
-                "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 256, "hard": 256 }], "noNewPrivileges": true,
-            },
-            "root": { "path": "rootfs", "readonly": true },
-            "hostname": "inside",
-            "mounts": [
-                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-                mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=64k"]),
-                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-                mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
-                { "destination": "/tmp", "type": "bind", "source": "/tmp", "options": ["rbind", "ro"] },
-            ],
-            "hooks": { "createRuntime": hook, "poststop": hook },
-            "linux": {
-                "cgroupsPath": format!("/{}", self.id),
-                "namespaces": namespaces.map(|kind| json!({ "type": kind })),
-                "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-                "maskedPaths": ["/proc/kcore", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/sys"],
-                "seccomp": { "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
-                    { "names": ["swapon"], "action": "SCMP_ACT_ERRNO" }
-                ] },
-            },
-        });
+        config["hooks"] = json!({ "createRuntime": hook, "poststop": hook });
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 256, "hard": 256 }]);
+        config["mounts"].as_array_mut().unwrap().push(bundle::mount("/tmp", "bind", "/tmp", &["rbind", "ro"]));
+        config["linux"]["cgroupsPath"] = json!(format!("/{}", self.id));
+        config["linux"]["seccomp"]["architectures"] = json!(["SCMP_ARCH_X86_64"]);
         fs::write(self.dir.join("bundle/config.json"), config.to_string()).unwrap();
-        let another = |name: &str, args: serde_json::Value, user: u32| {
-            let mut config = config.clone();
-            if name == "plain" {
-                config["hooks"].take();
-            }
-            (config["process"]["args"], config["process"]["user"]) = (args, json!({ "uid": user, "gid": user }));
-            config["root"]["path"] = json!(rootfs);
+        config["root"]["path"] = json!(rootfs);
+        let another = |name: &str, config: &serde_json::Value| {
             fs::create_dir(self.dir.join(name)).unwrap();
             fs::write(self.dir.join(name).join("config.json"), config.to_string()).unwrap();
         };
-        another("ending", json!(["/bin/true"]), 1000);
-        another("plain", config["process"]["args"].clone(), 1000);
+        let mut ending = config.clone();
+        ending["process"]["args"] = json!(["/bin/true"]);
+        another("ending", &ending);
         // CRIU reads the limits of its processes, for which those of another user need CAP_SYS_RESOURCE.
-        another("root", config["process"]["args"].clone(), 0);
+        let mut root = config.clone();
+        root["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+        another("root", &root);
+        config["hooks"].take();
+        config["mounts"].as_array_mut().unwrap().push(bundle::mount("/etc", "bind", SOURCE, &["rbind", "ro"]));
+        another("plain", &config);
     }
 
     fn all_points(&mut self, sample: usize) -> Counts {
@@ -291,17 +225,21 @@ impl Row {
         if self.strike.is_kill() {
             return;
         }
+        if (end == "exit 0" || self.operation.name == REFUSED)
+            && let Err(why) = self.works(seen)
+        {
+            counts.other += 1;
+            wrong.push(format!("{end}, but {why}"));
+        }
         if end == "exit 0" {
-            if let Err(why) = self.works(seen) {
-                counts.other += 1;
-                wrong.push(format!("it says 0, but {why}"));
-            }
             return;
         }
         // CRIU writes to the caller's standard error, which the restored program will have, and a warning is no message of the failure.
         let beside = |line: &&str| line.starts_with("Error (criu/") || line.contains("level=warning");
         let lines = seen.stderr.lines().filter(|line| !beside(line)).count();
-        if lines != 1 {
+        // Of a command that fails by itself, it may be the message that cannot be written.
+        let unsaid = self.operation.name == REFUSED && call == "write" && lines == 0;
+        if lines != 1 && !unsaid {
             counts.other += 1;
             wrong.push(format!("{lines} lines on stderr: {:?}", seen.stderr));
         }
@@ -314,8 +252,14 @@ impl Row {
 
     /// Whether the command, which ended with 0, did what it is for.
     fn works(&self, seen: &Seen) -> Result<(), String> {
-        if seen.end.as_deref() != Some("exit 0") {
+        let wanted = if self.operation.name == REFUSED { "exit 1" } else { "exit 0" };
+        if seen.end.as_deref() != Some(wanted) {
             return Err(format!("it ended with {:?}: {}", seen.end, seen.stderr.trim()));
+        }
+        let name = self.operation.name;
+        let tells = ["state", "list", "ps", "events"].iter().any(|command| name.starts_with(command));
+        if tells && !told_whole(&seen.stdout, self.operation.after) {
+            return Err(format!("it printed {:?}", seen.stdout));
         }
         let started = Instant::now();
         loop {
@@ -430,7 +374,8 @@ impl Row {
         command.args(["trace", &strike.name(), &at.0.to_string(), &at.1.to_string()]).arg(&stderr);
         command.arg(std::env::var_os("RUNTIME").unwrap()).args(self.words(self.operation.words));
         let output = command.stderr(Stdio::inherit()).output().unwrap();
-        let mut seen = Seen { stderr: String::from_utf8_lossy(&fs::read(&stderr).unwrap()).into_owned(), ..Seen::default() };
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let mut seen = Seen { stderr: read(&stderr), stdout: read(&stderr.with_extension("out")), ..Seen::default() };
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let (what, of) = line.split_once(' ').unwrap();
             match what {
@@ -516,6 +461,17 @@ fn crowd() {
         fs::create_dir_all(&place).unwrap();
         mount(Some("crowd"), place.as_str(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
+    let file = format!("{SOURCE}/ns");
+    fs::create_dir(SOURCE).unwrap();
+    fs::write(&file, "").unwrap();
+    let mut other = Command::new("/bin/busybox").args(["unshare", "-m", "sleep", "1000"]).spawn().unwrap();
+    let (own, its) = (fs::read_link("/proc/self/ns/mnt").unwrap(), format!("/proc/{}/ns/mnt", other.id()));
+    while fs::read_link(&its).unwrap() == own {
+        sleep(Duration::from_millis(1));
+    }
+    mount(Some(its.as_str()), file.as_str(), none, MsFlags::MS_BIND, none).unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 /// Reaps what has ended; returns the children that live.

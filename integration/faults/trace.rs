@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::ptrace::{self, Event, Options};
@@ -50,7 +51,7 @@ pub fn traced(words: &[String]) -> ! {
     panic!("{}: {}", words[0], Command::new(&words[0]).args(&words[1..]).exec())
 }
 
-/// `faults trace STRIKE PROCESS CALL STDERR PROGRAM ARGUMENT…`. Prints what happened, a fact a line.
+/// `faults trace STRIKE PROCESS CALL STDERR PROGRAM ARGUMENT…`. Prints what happened, a fact a line. What the program prints goes beside STDERR.
 pub fn trace(words: &[String]) {
     let strike = Strike::parse(&words[0]).unwrap();
     let at = (words[1].parse().unwrap(), words[2].parse().unwrap());
@@ -58,7 +59,8 @@ pub fn trace(words: &[String]) {
     // The signal ends this process, and so the tracing: the driver sees that.
     alarm::set(HANG.as_secs() as u32);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("traced").args(&words[4..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let stdout = std::fs::File::create(Path::new(&words[3]).with_extension("out")).unwrap();
+    command.arg("traced").args(&words[4..]).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let main = Pid::from_raw(command.spawn().unwrap().id() as i32);
     let mut tracer = Tracer { strike, at, struck: false, main, processes: BTreeMap::new(), points: Vec::new() };
     tracer.run();

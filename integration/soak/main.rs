@@ -11,6 +11,8 @@
 // A failed `unwrap` is a failed soak, with its place.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../faults/bundle.rs"]
+mod bundle;
 mod figures;
 mod work;
 

@@ -9,10 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
-use super::Options;
 use super::figures::{Figures, HEAD};
+use super::{Options, bundle};
 
 /// How long a command may take, on a machine that is kept busy.
 const HANG: Duration = Duration::from_secs(60);
@@ -74,42 +72,10 @@ pub fn run(options: &Options) -> bool {
 
 impl Soak<'_> {
     fn make_bundle(&self) {
-        let rootfs = self.dir.join("bundle/rootfs");
-        for dir in ["bin", "dev", "proc", "sys", "tmp", "etc"] {
-            fs::create_dir_all(rootfs.join(dir)).unwrap();
-        }
+        let place = self.dir.join("bundle");
+        bundle::make_rootfs(&place.join("rootfs"), &["sleep", "true", "sh", "hostname"]);
         fs::create_dir(self.dir.join("state")).unwrap();
-        fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-        for applet in ["sleep", "true", "sh", "hostname"] {
-            fs::hard_link(rootfs.join("bin/busybox"), rootfs.join("bin").join(applet)).unwrap();
-        }
-        let mount = |at: &str, kind: &str, options: &[&str]| json!({ "destination": at, "type": kind, "source": kind, "options": options });
-        let caps = json!(["CAP_KILL"]);
-        let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "process": {
-                "args": ["/bin/sleep", "100000"], "cwd": "/", "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 },
-                "capabilities": { "bounding": caps, "effective": caps, "permitted": caps }, "noNewPrivileges": true,
-            },
-            "root": { "path": "rootfs", "readonly": true },
-            "hostname": "inside",
-            "mounts": [
-                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-                mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=64k"]),
-                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
-                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-                mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
-            ],
-            "linux": {
-                "namespaces": namespaces.map(|kind| json!({ "type": kind })),
-                "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
-                "maskedPaths": ["/proc/kcore", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/sys"],
-                "seccomp": { "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["swapon"], "action": "SCMP_ACT_ERRNO" }] },
-            },
-        });
-        fs::write(self.dir.join("bundle/config.json"), config.to_string()).unwrap();
+        fs::write(place.join("config.json"), bundle::config(&["/bin/sleep", "100000"], 0).to_string()).unwrap();
     }
 
     fn soak(&self) {

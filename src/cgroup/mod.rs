@@ -366,11 +366,14 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// Whether a saved cgroup is frozen; not where that cannot be told.
+    /// Whether a saved cgroup is frozen; not where that cannot be told in two tries.
     pub fn is(&mut self, saved: &SavedCgroup) -> bool {
         match &saved.v2 {
-            Some(v2) => self.is_v2(v2).unwrap_or(false),
-            None => Cgroup::reopen(saved).is_ok_and(|cgroup| cgroup.is_frozen().unwrap_or(false)),
+            Some(v2) => self.is_v2(v2).or_else(|_| self.is_v2(v2)).unwrap_or(false),
+            None => {
+                let look = || Cgroup::reopen(saved).and_then(|cgroup| cgroup.is_frozen());
+                look().or_else(|_| look()).unwrap_or(false)
+            }
         }
     }
 

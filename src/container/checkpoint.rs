@@ -38,7 +38,7 @@ pub fn checkpoint(store: &Store, id: &Id, request: &CheckpointRequest, path: Opt
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    match entry.status(&state) {
+    match entry.status(&state)? {
         Status::Running | Status::Paused => {}
         other => return Err(Error::new(Kind::Status, format!("cannot checkpoint a container in the {} state", other.name()))),
     }

@@ -51,12 +51,9 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         Err(error) if !force => return Err(error),
         Err(_) => from_what_is_left(&entry, store.path()),
     };
-    match entry.status(&state) {
-        status @ (Status::Running | Status::Paused | Status::Creating) if !force => {
-            return Err(Error::new(Kind::Status, format!("cannot delete container {id} that is not stopped: {}", status.name()))
-                .hint("kill it first, or use --force"));
-        }
-        _ => {}
+    if !force && let status @ (Status::Running | Status::Paused | Status::Creating) = entry.status(&state)? {
+        return Err(Error::new(Kind::Status, format!("cannot delete container {id} that is not stopped: {}", status.name()))
+            .hint("kill it first, or use --force"));
     }
     let (poststop, mut warnings) = match state.poststop.then(|| saved_hooks(&entry)) {
         None => (Vec::new(), Vec::new()),
@@ -112,7 +109,7 @@ fn hold(entry: &Entry, force: bool) -> Result<()> {
 pub fn destroy(state: &State) -> Result<()> {
     let _span = trace::span(|| "end its processes and remove its cgroup".into());
     // Nothing of it outlives a reboot: a cgroup of this name is somebody else's.
-    if state.is_of_another_boot() {
+    if state.is_of_another_boot()? {
         return Ok(());
     }
     let first = kill_first(state)?;
@@ -158,7 +155,7 @@ fn kill_maker(state: &State) -> Result<()> {
 
 fn kill_everything(state: &State) -> Result<()> {
     // As in `destroy`.
-    if state.is_of_another_boot() {
+    if state.is_of_another_boot()? {
         return Ok(());
     }
     kill_first(state)?;

@@ -40,7 +40,7 @@ pub struct Compared {
 pub fn diff(store: &Store, id: &Id, bundle: Option<&str>, runtime_dir: Option<String>) -> Result<Vec<Compared>> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    let status = entry.status(&state);
+    let status = entry.status(&state)?;
     let process = match status {
         Status::Created | Status::Running | Status::Paused => init_process::open(&state)?,
         _ => None,

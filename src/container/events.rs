@@ -77,7 +77,7 @@ pub fn follow(store: &Store, id: &Id, wanted: Following, tell: &mut dyn FnMut(Ev
 fn open(store: &Store, id: &Id) -> Result<Cgroup> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    match entry.status(&state) {
+    match entry.status(&state)? {
         status @ (Status::Stopped | Status::Creating) => {
             let error = Error::new(Kind::Status, format!("container with id {id} is not running"));
             Err(error.hint(format!("it is {}", status.name())))

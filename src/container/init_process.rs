@@ -19,7 +19,7 @@ pub fn open(state: &State) -> Result<Option<OwnedFd>> {
         Err(error) if error.errno == Errno::ESRCH => return Ok(None),
         other => other.told(|| format!("cannot open process {} of {}", state.init_process_pid, state.id))?,
     };
-    Ok(lives(state.init_process_pid, state.init_process_start, &state.boot_id).then_some(pidfd))
+    Ok(lives(state.init_process_pid, state.init_process_start, &state.boot_id)?.then_some(pidfd))
 }
 
 /// What the standard streams of a process lead to, as links in /proc name it; empty where that cannot be seen, as runc has it.

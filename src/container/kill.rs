@@ -18,7 +18,7 @@ use crate::plan::Id;
 pub fn kill(store: &Store, id: &Id, signal: i32, all: bool) -> Result<()> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    let status = entry.status(&state);
+    let status = entry.status(&state)?;
     let whole = all || (signal == libc::SIGKILL && !state.own_pid_namespace);
     if whole && status != Status::Creating {
         let reached = signal_all(&state, signal)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::state::Shown;
 use super::store::Store;
 use crate::cgroup::Frozen;
-use crate::error::{Kind, Result};
+use crate::error::{Kind, Result, Told};
 use crate::linux::fd;
 use crate::plan::Id;
 
@@ -14,7 +14,7 @@ use crate::plan::Id;
 pub fn state(store: &Store, id: &Id) -> Result<Shown> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    let status = entry.status(&state);
+    let status = entry.status(&state)?;
     Ok(Shown::of(state, status))
 }
 
@@ -26,7 +26,11 @@ pub fn list(store: &Store) -> Result<Vec<Shown>> {
     // Mostly one user has made them all.
     let mut known: Option<(u32, String)> = None;
     for id in store.ids()? {
-        let Some((mut shown, uid)) = at_a_glance(store, &id, &mut frozen).or_else(|| shown(store, &id)) else { continue };
+        let found = match at_a_glance(store, &id, &mut frozen) {
+            None => shown(store, &id)?,
+            found => found,
+        };
+        let Some((mut shown, uid)) = found else { continue };
         let name = match known {
             Some((last, ref name)) if last == uid => name,
             _ => &known.insert((uid, owner(&String::from_utf8_lossy(&passwd), uid))).1,
@@ -41,7 +45,7 @@ pub fn list(store: &Store) -> Result<Vec<Shown>> {
 /// since there may be thousands.
 fn at_a_glance(store: &Store, id: &Id, frozen: &mut Frozen) -> Option<(Shown, u32)> {
     let state = store.glance(id)?;
-    let status = store.status_at_a_glance(id, &state, frozen);
+    let status = store.status_at_a_glance(id, &state, frozen).ok()?;
     let owner = state.owner;
     Some((Shown::of(state, status), owner))
 }
@@ -52,20 +56,25 @@ const APART: Duration = Duration::from_millis(10);
 
 /// A container as it is shown, and the user who made it. One whose state is missing or damaged is there all the same: its id is taken, its
 /// process may run, and somebody has to see it to delete it by force. None where there is no container, or no more.
-fn shown(store: &Store, id: &Id) -> Option<(Shown, u32)> {
+fn shown(store: &Store, id: &Id) -> Result<Option<(Shown, u32)>> {
+    let there = || match store.get(id) {
+        Err(error) if error.kind == Kind::NotFound => Ok(None),
+        entry => entry.map(Some),
+    };
     for _ in 0..LOOKS {
-        let entry = store.get(id).ok()?;
+        let Some(entry) = there()? else { return Ok(None) };
         match entry.load() {
             Ok(state) => {
-                let (status, owner) = (entry.status(&state), state.owner);
-                return Some((Shown::of(state, status), owner));
+                let (status, owner) = (entry.status(&state)?, state.owner);
+                return Ok(Some((Shown::of(state, status), owner)));
             }
             Err(error) if error.kind == Kind::NotFound => std::thread::sleep(APART),
             Err(_) => break,
         }
     }
-    let uid = fd::stat(store.get(id).ok()?).ok()?.uid;
-    Some((Shown::unknown(id), uid))
+    let Some(entry) = there()? else { return Ok(None) };
+    let uid = fd::stat(&entry).told(|| format!("cannot look at the state of {id}"))?.uid;
+    Ok(Some((Shown::unknown(id), uid)))
 }
 
 /// The name of a user of this host, or `#uid`.

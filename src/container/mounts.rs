@@ -85,7 +85,7 @@ fn held(store: &Store, id: &Id) -> Result<(Entry, State)> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    match entry.status(&state) {
+    match entry.status(&state)? {
         Status::Created | Status::Running | Status::Paused => Ok((entry, state)),
         other => Err(Error::new(Kind::Status, "container not running").hint(format!("{id} is {}", other.name()))),
     }

@@ -12,7 +12,7 @@ pub fn pause(store: &Store, id: &Id) -> Result<()> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    match entry.status(&state) {
+    match entry.status(&state)? {
         Status::Created | Status::Running => Cgroup::reopen(&state.cgroup)?.freeze(),
         Status::Paused => Err(Error::new(Kind::Status, "container already paused")),
         other => {
@@ -26,7 +26,7 @@ pub fn resume(store: &Store, id: &Id) -> Result<()> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    match entry.status(&state) {
+    match entry.status(&state)? {
         Status::Paused => Cgroup::reopen(&state.cgroup)?.thaw(),
         other => Err(Error::new(Kind::Status, "container not paused").hint(format!("{id} is {}", other.name()))),
     }

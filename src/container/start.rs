@@ -27,7 +27,7 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    let status = entry.status(&state);
+    let status = entry.status(&state)?;
     let refuse = |text: String| Err(Error::new(Kind::Status, text));
     match status {
         Status::Created => {}

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{self, Told};
 use crate::hooks::HookState;
 use crate::plan::Id;
 use crate::plan::resources::SavedCgroup;
@@ -202,8 +203,9 @@ impl Shown {
 
 impl State {
     /// Whether the machine has been started again since; not where the state does not say of which boot it is.
-    pub fn is_of_another_boot(&self) -> bool {
-        !self.boot_id.is_empty() && crate::linux::proc::boot_id().is_ok_and(|now| now != self.boot_id)
+    pub fn is_of_another_boot(&self) -> error::Result<bool> {
+        let told = || format!("cannot tell in which boot {} was made", self.id);
+        Ok(!self.boot_id.is_empty() && crate::linux::proc::boot_id().told(told)? != self.boot_id)
     }
 
     /// The state as hooks get it: in this status, with this pid.
@@ -240,8 +242,8 @@ mod tests {
     #[test]
     fn a_state_of_another_boot_is_known() {
         let first = State { creator_pid: 7, boot_id: crate::linux::proc::boot_id().unwrap().to_string(), ..State::default() };
-        assert!(!first.is_of_another_boot() && !State::default().is_of_another_boot());
-        assert!(State { boot_id: "0".into(), ..first }.is_of_another_boot());
+        assert!(!first.is_of_another_boot().unwrap() && !State::default().is_of_another_boot().unwrap());
+        assert!(State { boot_id: "0".into(), ..first }.is_of_another_boot().unwrap());
     }
 
     #[test]

@@ -116,15 +116,15 @@ impl Store {
     /// The state of a container, where it can be read at once; [`Entry::load`] says why not.
     pub fn glance(&self, id: &Id) -> Option<State> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = fd::open_within(&self.root, &format!("{id}/state.json"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS)?;
+        let file = fd::open_within(&self.root, &format!("{id}/state.json"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
         let bytes = fd::read_record(file, STATE_MAX).ok()?;
         load::json(&bytes).ok().filter(|state: &State| state.version == VERSION)
     }
 
     /// The status of a container whose state has been read so; as [`Entry::status`].
-    pub fn status_at_a_glance(&self, id: &Id, state: &State, frozen: &mut Frozen) -> Status {
+    pub fn status_at_a_glance(&self, id: &Id, state: &State, frozen: &mut Frozen) -> Result<Status> {
         let gate = || gate::is_waited_at_below(&self.root, id.as_str());
-        status(state, signs(state, gate, || frozen.is(&state.cgroup)))
+        Ok(status(state, signs(state, gate, || frozen.is(&state.cgroup))?))
     }
 
     /// The ids there are, sorted.
@@ -297,33 +297,34 @@ impl Entry {
     }
 
     /// What the kernel says of this container now.
-    pub fn signs(&self, state: &State) -> Signs {
+    pub fn signs(&self, state: &State) -> Result<Signs> {
         signs(state, || gate::is_waited_at(&self.dir), || Frozen::default().is(&state.cgroup))
     }
 
-    /// The status of this container now.
-    pub fn status(&self, state: &State) -> Status {
-        status(state, self.signs(state))
+    /// The status of this container now. That it cannot be told is an error: who takes a container for stopped may delete it.
+    pub fn status(&self, state: &State) -> Result<Status> {
+        Ok(status(state, self.signs(state)?))
     }
 }
 
 /// What the kernel says of a container; `gate` and `frozen` are asked where they say something.
-fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Signs {
-    let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id);
+fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Result<Signs> {
+    let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id)?;
     // Of one that is being made, or is dead, the rest says nothing.
     let asks = alive && !state.creating;
-    Signs {
+    Ok(Signs {
         alive,
-        creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id),
+        creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id)?,
         gate: asks && gate(),
         frozen: asks && frozen(),
-    }
+    })
 }
 
 /// Whether the process of this pid is still the one that started then, in this boot, and is neither zombie nor dead.
-pub fn lives(pid: i32, start: u64, boot_id: &str) -> bool {
-    if pid <= 0 || boot_id != proc::boot_id().unwrap_or_default() {
-        return false;
+pub fn lives(pid: i32, start: u64, boot_id: &str) -> Result<bool> {
+    let told = || format!("cannot tell whether process {pid} lives");
+    if pid <= 0 || boot_id != proc::boot_id().told(told)? {
+        return Ok(false);
     }
-    matches!(proc::pid_stat(pid), Ok(Some(stat)) if stat.start_time == start && !stat.ended())
+    Ok(proc::pid_stat(pid).told(told)?.is_some_and(|stat| stat.start_time == start && !stat.ended()))
 }

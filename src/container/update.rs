@@ -36,7 +36,7 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     let entry = store.get(id)?;
     entry.lock()?;
     let mut state = entry.load()?;
-    if let status @ (Status::Stopped | Status::Creating) = entry.status(&state) {
+    if let status @ (Status::Stopped | Status::Creating) = entry.status(&state)? {
         return Err(Error::new(Kind::Status, "container not running").hint(format!("{id} is {}", status.name())));
     }
     let refused = |problems| bundle::refused(&change.source, problems);

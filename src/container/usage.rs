@@ -52,7 +52,7 @@ impl Found {
 
     /// What it uses now.
     fn look(&self) -> Result<Usage> {
-        let status = self.entry.status(&self.state);
+        let status = self.entry.status(&self.state)?;
         let mut usage = Usage {
             id: self.state.id.clone(),
             pid: self.state.init_process_pid,

@@ -50,14 +50,22 @@ pub fn make(directory: impl AsFd) -> Result<Gate> {
 /// Whether a process waits at the gate, or is on its way from there to its program. The file alone does not say so: a `start` that was
 /// killed may have left it.
 pub fn is_waited_at(directory: impl AsFd) -> bool {
-    // ENXIO: nobody has it open for reading.
-    fd::opens(directory, FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
+    is_read(|| fd::opens(directory.as_fd(), FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK))
 }
 
 /// The same of a container of this name in the state root.
 pub fn is_waited_at_below(root: impl AsFd, name: &str) -> bool {
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
-    fd::open_within(root, &format!("{name}/{FIFO}"), flags, fd::ResolveFlag::RESOLVE_NO_SYMLINKS).is_some()
+    is_read(|| fd::open_within(root.as_fd(), &format!("{name}/{FIFO}"), flags, fd::ResolveFlag::RESOLVE_NO_SYMLINKS).map(drop))
+}
+
+/// ENXIO: nobody has it open for reading. Anything else but its absence says nothing, and may be otherwise the next time.
+fn is_read(open: impl Fn() -> std::result::Result<(), Errno>) -> bool {
+    match open() {
+        Ok(()) => true,
+        Err(Errno::ENXIO | Errno::ENOENT) => false,
+        Err(_) => open().is_ok(),
+    }
 }
 
 /// Removes the gate, as far as it is there.

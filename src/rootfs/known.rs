@@ -108,7 +108,7 @@ impl RootFs {
             Make::Directory => OFlag::O_PATH | OFlag::O_DIRECTORY,
             Make::File => OFlag::O_PATH,
         };
-        let place = fd::open_within(dir, rest, flags, ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS)?;
+        let place = fd::open_within(dir, rest, flags, ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
         Some((place, fresh))
     }
 

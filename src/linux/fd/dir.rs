@@ -61,10 +61,10 @@ pub fn openat(dir: impl AsFd, leaf: impl AsRef<OsStr>, flags: OFlag, mode: u32) 
 }
 
 /// Whether [`openat`] would open it. That it would not is an answer, and no failure to be told of.
-pub fn opens(dir: impl AsFd, leaf: &str, flags: OFlag) -> bool {
+pub fn opens(dir: impl AsFd, leaf: &str, flags: OFlag) -> std::result::Result<(), Errno> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    require_leaf(OsStr::new(leaf), "openat").is_ok()
-        && retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::empty())).is_ok()
+    require_leaf(OsStr::new(leaf), "openat").map_err(|error| error.errno)?;
+    retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::empty())).map(drop)
 }
 
 /// mkdirat(2); `mode` less the umask.

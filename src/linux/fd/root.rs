@@ -27,9 +27,9 @@ pub fn openat2(dir: impl AsFd, path: &str, flags: OFlag, mode: u32, resolve: Res
 
 /// As [`openat2`], beneath `dir` and without magic links. That it is not opened, for whatever reason, is an answer and no failure to be
 /// told of.
-pub fn open_within(dir: impl AsFd, path: &str, flags: OFlag, resolve: ResolveFlag) -> Option<OwnedFd> {
+pub fn open_within(dir: impl AsFd, path: &str, flags: OFlag, resolve: ResolveFlag) -> std::result::Result<OwnedFd, Errno> {
     let resolve = resolve | ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2_raw(dir.as_fd(), path, flags, 0, resolve).ok()
+    openat2_raw(dir.as_fd(), path, flags, 0, resolve)
 }
 
 fn openat2_raw(dir: BorrowedFd, path: &str, flags: OFlag, mode: u32, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
