@@ -11,7 +11,7 @@ use berth::cli::args::{self, Parsed};
 use berth::cli::log::Log;
 use berth::cli::{request, verbs};
 use berth::error::{Error, Kind};
-use berth::linux::arena::Arena;
+use berth::linux::arena::{self, Arena};
 
 #[global_allocator]
 static MEMORY: Arena = Arena::new();
@@ -19,6 +19,7 @@ static MEMORY: Arena = Arena::new();
 berth::entry!(run);
 
 fn run(argv: Vec<OsString>) -> u8 {
+    arena::announce(&MEMORY);
     let mut words = argv.iter().cloned();
     let called = words.next().unwrap_or_default().to_string_lossy().into_owned();
     let program = called.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("berth").to_string();

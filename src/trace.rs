@@ -68,7 +68,7 @@ struct Recorder {
 }
 
 static ON: AtomicBool = AtomicBool::new(false);
-static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
+static RECORDER: Mutex<Option<Box<Recorder>>> = Mutex::new(None);
 /// Spans of a process that has no file: the container's.
 static LOOSE: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
@@ -96,7 +96,8 @@ pub fn now() -> u64 {
 pub fn open(path: &str, name: String) -> Result<()> {
     let begun = now();
     end_of(&file(path)?, path)?;
-    *lock(&RECORDER) = Some(Recorder { path: path.into(), name, begun, spans: Vec::new(), processes: Vec::new() });
+    let recorder = Recorder { path: path.into(), name, begun, spans: Vec::new(), processes: Vec::new() };
+    *lock(&RECORDER) = Some(Box::new(recorder));
     ON.store(true, Ordering::Relaxed);
     Ok(())
 }
@@ -117,10 +118,8 @@ fn file(path: &str) -> Result<OwnedFd> {
 /// In a process that was cloned from the one that records: what was recorded so far is not its own.
 pub fn begin_process(on: bool) {
     ON.store(on, Ordering::Relaxed);
-    lock(&LOOSE).clear();
-    if let Some(recorder) = lock(&RECORDER).as_mut() {
-        recorder.spans.clear();
-    }
+    *lock(&LOOSE) = Vec::new();
+    *lock(&RECORDER) = None;
 }
 
 /// Something that goes on; its end is its drop.

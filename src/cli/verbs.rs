@@ -355,9 +355,9 @@ fn remove(context: &Context) -> Result<u8> {
         return each_match(context, |store, id| delete::delete(store, id, force).map(|warnings| context.warn(&warnings)));
     }
     let id = context.id()?;
-    let store = match Store::open(&context.global.root)? {
-        None if force => return Ok(DONE),
-        _ => context.store()?,
+    let store = match context.store() {
+        Err(error) if force && error.kind == Kind::NotFound => return Ok(DONE),
+        other => other?,
     };
     let warnings = delete::delete(&store, &id, force)?;
     context.warn(&warnings);

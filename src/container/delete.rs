@@ -51,7 +51,8 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         Err(error) if !force => return Err(error),
         Err(_) => from_what_is_left(&entry, store.path()),
     };
-    if !force && let status @ (Status::Running | Status::Paused | Status::Creating) = entry.status(&state)? {
+    let status = if force { None } else { Some(entry.status(&state)?) };
+    if let Some(status @ (Status::Running | Status::Paused | Status::Creating)) = status {
         return Err(Error::new(Kind::Status, format!("cannot delete container {id} that is not stopped: {}", status.name()))
             .hint("kill it first, or use --force"));
     }
@@ -62,7 +63,10 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         Some(Err(error)) if force => (Vec::new(), vec![format!("the poststop hooks cannot be run: {error}")]),
         Some(Err(error)) => return Err(error.hint("`delete --force` removes the container without its poststop hooks")),
     };
-    destroy(&state)?;
+    match status == Some(Status::Stopped) && !state.creating {
+        true => remove_what_is_left(&state, || Ok(None))?,
+        false => destroy(&state)?,
+    }
     {
         let _span = trace::span(|| "remove the state directory".into());
         store.remove(&entry)?;
@@ -107,12 +111,17 @@ fn hold(entry: &Entry, force: bool) -> Result<()> {
 
 /// Kills what runs and removes what was made, the state directory excepted.
 pub fn destroy(state: &State) -> Result<()> {
+    remove_what_is_left(state, || kill_first(state))
+}
+
+/// The same; `kill_first` sees to its first process, which may be known to be dead.
+fn remove_what_is_left(state: &State, kill_first: impl FnOnce() -> Result<Option<OwnedFd>>) -> Result<()> {
     let _span = trace::span(|| "end its processes and remove its cgroup".into());
     // Nothing of it outlives a reboot: a cgroup of this name is somebody else's.
     if state.is_of_another_boot()? {
         return Ok(());
     }
-    let first = kill_first(state)?;
+    let first = kill_first()?;
     // Mostly its processes have ended, and an empty cgroup holds none.
     if first.is_none() && Cgroup::remove_unused(&state.cgroup)? {
         return state.resctrl.as_ref().map_or(Ok(()), rdt::remove);

@@ -2,7 +2,7 @@
 //! `kill`: send a signal to the container's process (runtime.md, Kill).
 //!
 //! 1. A container that is neither created nor running gets an error, and no signal.
-//! 2. The signal goes to the first process, by pidfd; or, with `--all`, and for SIGKILL where the container has no pid namespace that
+//! 2. The signal goes to the first process, by pidfd, which is all that says whether it is there; or, with `--all`, and for SIGKILL where the container has no pid namespace that
 //!    would die with its first process, to every process of its cgroup.
 
 use super::init_process;
@@ -18,21 +18,22 @@ use crate::plan::Id;
 pub fn kill(store: &Store, id: &Id, signal: i32, all: bool) -> Result<()> {
     let entry = store.get(id)?;
     let state = entry.load()?;
-    let status = entry.status(&state)?;
+    // Where it is not being made any more, all that matters of its status is whether its process lives.
+    let making = if state.creating { Some(entry.status(&state)?) } else { None };
     let whole = all || (signal == libc::SIGKILL && !state.own_pid_namespace);
-    if whole && status != Status::Creating {
+    if whole && making != Some(Status::Creating) {
         let reached = signal_all(&state, signal)?;
-        return if reached || all { Ok(()) } else { Err(not_running(&entry, status)) };
+        return if reached || all { Ok(()) } else { Err(not_running(&entry, entry.status(&state)?)) };
     }
-    match status {
-        Status::Stopped | Status::Creating => Err(not_running(&entry, status)),
-        _ => match init_process::open(&state)? {
-            Some(pidfd) => match pid::send_signal(&pidfd, signal) {
-                Err(error) if error.errno == Errno::ESRCH => Err(not_running(&entry, Status::Stopped)),
-                other => other.told(|| format!("cannot send signal {signal} to {id}")),
-            },
-            None => Err(not_running(&entry, Status::Stopped)),
+    if let Some(status) = making {
+        return Err(not_running(&entry, status));
+    }
+    match init_process::open(&state)? {
+        Some(pidfd) => match pid::send_signal(&pidfd, signal) {
+            Err(error) if error.errno == Errno::ESRCH => Err(not_running(&entry, Status::Stopped)),
+            other => other.told(|| format!("cannot send signal {signal} to {id}")),
         },
+        None => Err(not_running(&entry, Status::Stopped)),
     }
 }
 

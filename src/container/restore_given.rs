@@ -2,7 +2,7 @@
 //! What of this host a restored container is given: mounts and their places, namespaces of others, the caller's streams, and a way for CRIU to
 //! read the image. All of it by the configuration; of the image only the names of the streams are read. Called by `restore`.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::checkpoint::{DESCRIPTORS, DESCRIPTORS_MAX, INVENTORY};
 use super::notify;
@@ -57,8 +57,7 @@ pub(super) fn read_streams(images: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
     let mut given: Vec<(Stream, usize)> = streams.zip(0..).filter(|(stream, _)| stream.is_given()).collect();
     // One terminal is mostly all three.
     given.dedup_by(|one, other| one.0 == other.0);
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let own = fd::standard_streams();
     let copy = |(stream, number): (Stream, usize)| fd::dup_from(own[number], 3).map(|copy| (stream.leads_to, copy));
     given.into_iter().map(copy).collect::<crate::linux::call::Result<_>>().told(|| "cannot copy the standard streams".into())
 }

@@ -27,7 +27,8 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     let entry = store.get(id)?;
     entry.lock()?;
     let state = entry.load()?;
-    let status = entry.status(&state)?;
+    let found = gate::find(&entry);
+    let status = entry.status_of(&state, || found.is_some())?;
     let refuse = |text: String| Err(Error::new(Kind::Status, text));
     match status {
         Status::Created => {}
@@ -35,14 +36,17 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
         Status::Running => return refuse("cannot start an already running container".into()),
         other => return refuse(format!("cannot start a container in the {} state", other.name())),
     }
-    let Some(pidfd) = init_process::open(&state)? else { return Err(has_stopped(&state)) };
+    let Some(found) = found else { return Err(has_stopped(&state)) };
     let notify = match &state.notify_socket {
-        Some(host) => Some(NotifySocket::bind(&format!("{}/{id}", store.path()), host)?),
+        Some(host) => {
+            let Some(pidfd) = init_process::open(&state)? else { return Err(has_stopped(&state)) };
+            Some((NotifySocket::bind(&format!("{}/{id}", store.path()), host)?, pidfd))
+        }
         None => None,
     };
     let passage = {
         let _span = trace::span(|| "open the start gate, until the program runs".into());
-        gate::release(&entry, &pidfd, None)
+        gate::release(&entry, found, None)
     };
     if trace::on() {
         let times = gate::times(&entry).unwrap_or_default();
@@ -66,7 +70,7 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
         }
     }
     drop(entry);
-    notify.map_or(Ok(()), |socket| socket.forward(pidfd.as_fd(), state.init_process_pid))
+    notify.map_or(Ok(()), |(socket, pidfd)| socket.forward(pidfd.as_fd(), state.init_process_pid))
 }
 
 /// Its process is dead: whoever killed it did so before it could be started.

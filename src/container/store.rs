@@ -296,35 +296,36 @@ impl Entry {
             .told(|| format!("cannot read the saved configuration of {}", self.id))
     }
 
-    /// What the kernel says of this container now.
-    pub fn signs(&self, state: &State) -> Result<Signs> {
-        signs(state, || gate::is_waited_at(&self.dir), || Frozen::default().is(&state.cgroup))
-    }
-
     /// The status of this container now. That it cannot be told is an error: who takes a container for stopped may delete it.
     pub fn status(&self, state: &State) -> Result<Status> {
-        Ok(status(state, self.signs(state)?))
+        self.status_of(state, || gate::find(&self.dir).is_some())
+    }
+
+    /// The same for whoever knows whether its process waits at the start gate, or asks that as he likes.
+    pub fn status_of(&self, state: &State, gate: impl FnOnce() -> bool) -> Result<Status> {
+        Ok(status(state, signs(state, gate, || Frozen::default().is(&state.cgroup))?))
     }
 }
 
 /// What the kernel says of a container; `gate` and `frozen` are asked where they say something.
 fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Result<Signs> {
-    let alive = lives(state.init_process_pid, state.init_process_start, &state.boot_id)?;
-    // Of one that is being made, or is dead, the rest says nothing.
-    let asks = alive && !state.creating;
+    // Of one that is being made, it says nothing. Whoever waits there lives, and need not be looked for.
+    let gate = !state.creating && gate();
+    let alive = gate || lives(state.init_process_pid, state.init_process_start, &state.boot_id)?;
     Ok(Signs {
         alive,
         creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id)?,
-        gate: asks && gate(),
-        frozen: asks && frozen(),
+        gate,
+        frozen: alive && !state.creating && frozen(),
     })
 }
 
 /// Whether the process of this pid is still the one that started then, in this boot, and is neither zombie nor dead.
 pub fn lives(pid: i32, start: u64, boot_id: &str) -> Result<bool> {
     let told = || format!("cannot tell whether process {pid} lives");
-    if pid <= 0 || boot_id != proc::boot_id().told(told)? {
-        return Ok(false);
+    let stat = if pid > 0 { proc::pid_stat(pid).told(told)? } else { None };
+    match stat {
+        Some(stat) if stat.start_time == start && !stat.ended() => Ok(boot_id == proc::boot_id().told(told)?),
+        _ => Ok(false),
     }
-    Ok(proc::pid_stat(pid).told(told)?.is_some_and(|stat| stat.start_time == start && !stat.ended()))
 }

@@ -5,13 +5,14 @@
 //! A command lives for milliseconds and needs some ten kilobytes: the C library's allocator would ask the kernel for more than that, in
 //! many calls, and touch more pages than it hands out; each page touched is a fault here, and one more in the process that is cloned.
 //! The few commands that live longer (a foreground run, events) free as much as they take: what is freed is handed out again, by size
-//! class, so their memory does not grow. Nothing goes back to the kernel before the end.
+//! class, so their memory does not grow. Nothing goes back to the kernel before the end, but for the [`Past`] of a process that waits.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr::{null_mut, write_bytes};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+const PAGE: usize = 4096;
 /// The first piece, in bytes. Pages of it that are never touched cost nothing.
 const FIRST: usize = 256 << 10;
 /// Each further piece.
@@ -34,6 +35,14 @@ pub fn share() {
     SHARED.store(true, Ordering::Relaxed);
 }
 
+/// The program's arena, where it has one.
+static PROGRAMS: AtomicPtr<Arena> = AtomicPtr::new(null_mut());
+
+/// Says which arena is the program's global allocator. `main.rs` calls it.
+pub fn announce(arena: &'static Arena) {
+    PROGRAMS.store((arena as *const Arena).cast_mut(), Ordering::Relaxed);
+}
+
 /// The allocator. What it knows of its memory lies before the memory: on the page that is written to anyway.
 #[repr(C)]
 pub struct Arena {
@@ -50,8 +59,10 @@ struct Inner {
     end: usize,
     /// From here on nothing has ever been handed out: it is zero.
     untouched: usize,
-    /// Places of the first piece below this one are shared with another process, and not used again. 0: none is.
+    /// Places of the first piece below this one are shared with another process, or the past's, and not used again. 0: none is.
     own: usize,
+    /// The last of the further pieces, which begins with the address of the one before it. 0: there is none.
+    last: usize,
     /// Freed places of each class: the address of the first, which holds that of the second.
     free: [usize; CLASSES],
 }
@@ -88,7 +99,7 @@ impl Arena {
     /// Memory that nothing has been taken of. Zeroes, so that it takes no room in the program's file.
     pub const fn new() -> Arena {
         Arena {
-            inner: UnsafeCell::new(Inner { next: 0, end: 0, untouched: 0, own: 0, free: [0; CLASSES] }),
+            inner: UnsafeCell::new(Inner { next: 0, end: 0, untouched: 0, own: 0, last: 0, free: [0; CLASSES] }),
             first: UnsafeCell::new(Piece([0; FIRST])),
         }
     }
@@ -105,7 +116,6 @@ impl Arena {
 
     /// Goes on with a page that nobody has touched, where there is one in the first piece.
     fn part(&self, inner: &mut Inner) {
-        const PAGE: usize = 4096;
         let first = self.first.get() as usize;
         inner.own = first;
         let next = inner.next.max(inner.untouched).next_multiple_of(PAGE);
@@ -147,10 +157,67 @@ impl Arena {
         if piece == libc::MAP_FAILED {
             return false;
         }
-        inner.next = piece as usize;
-        inner.end = inner.next + PIECE;
+        let piece = piece as usize;
+        // SAFETY: the piece's first word, which is nobody else's.
+        unsafe { *(piece as *mut usize) = inner.last };
+        (inner.last, inner.next, inner.end) = (piece, piece + STEP, piece + PIECE);
         inner.untouched = inner.next;
         true
+    }
+
+    /// Goes on with pages that nothing has been taken of, and with no place that was freed before.
+    fn begin_anew(&'static self) -> Option<Past> {
+        self.with(|inner| {
+            let next = inner.next.max(inner.untouched).next_multiple_of(PAGE);
+            if next < inner.end {
+                inner.reach(next);
+            } else if inner.end == 0 || !self.more(inner, 0) {
+                return None;
+            }
+            let first = self.first.get() as usize;
+            inner.own = if inner.last == 0 { inner.next } else { first + FIRST };
+            inner.free = [0; CLASSES];
+            Some(Past { arena: self, next: inner.next, piece: inner.last })
+        })
+    }
+}
+
+/// What was taken from the program's arena up to a moment, and lies apart from what has been taken since.
+#[derive(Clone, Copy)]
+pub struct Past {
+    arena: &'static Arena,
+    /// Where it went on.
+    next: usize,
+    /// In which of the further pieces; 0: in the first one.
+    piece: usize,
+}
+
+/// Ends the past of the program's arena: what is taken from now on lies on pages that nothing was taken of before. None where the program
+/// has no arena, or the kernel no more memory.
+pub fn begin_anew() -> Option<Past> {
+    // SAFETY: null, or what `announce` was given, which lives as long as the program.
+    let arena = unsafe { PROGRAMS.load(Ordering::Relaxed).as_ref() }?;
+    arena.begin_anew()
+}
+
+impl Past {
+    /// From where to where the arena itself is, with its first piece.
+    pub fn arena(&self) -> (usize, usize) {
+        let start = self.arena as *const Arena as usize;
+        (start, start + size_of::<Arena>())
+    }
+
+    /// Calls `each` with the whole pages of the past, from where to where: one piece after the other, which `each` may overwrite.
+    pub fn each_piece(&self, mut each: impl FnMut(usize, usize)) {
+        let first = self.arena.first.get() as usize;
+        each(first.next_multiple_of(PAGE), if self.piece == 0 { self.next } else { first + FIRST });
+        let (mut piece, mut end) = (self.piece, self.next);
+        while piece != 0 {
+            // SAFETY: the first word of a further piece.
+            let before = unsafe { *(piece as *const usize) };
+            each(piece, end & !(PAGE - 1));
+            (piece, end) = (before, before + PIECE);
+        }
     }
 }
 
@@ -311,6 +378,33 @@ mod tests {
             arena.dealloc(one, list);
             assert_eq!(arena.alloc(list), one);
             assert!(last > one);
+        }
+    }
+
+    #[test]
+    fn the_past_is_apart_from_what_comes_after() {
+        let text = layout(1000, 1);
+        // It ends in the first piece, at its very end, and in a further one.
+        for taken in [10_000, FIRST - 3000, FIRST + 3 * PIECE / 2, FIRST + 2 * PIECE] {
+            let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
+            // SAFETY: each place is used as large as it was taken, and what is overwritten is not used again.
+            unsafe {
+                let old: Vec<usize> = (0..taken / 1024).map(|_| arena.alloc(text) as usize).collect();
+                arena.dealloc(old[0] as *mut u8, text);
+                let past = arena.begin_anew().unwrap();
+                let new: Vec<usize> = (0..3000).map(|_| arena.alloc(text) as usize).collect();
+                new.iter().for_each(|place| write_bytes(*place as *mut u8, 7, 1000));
+                let mut pieces = Vec::new();
+                past.each_piece(|start, end| pieces.push((start, end)));
+                let is_past = |place: usize| pieces.iter().any(|(start, end)| place + 1000 > *start && place < *end);
+                // The arena's own page may hold some, and the last page of a piece.
+                assert!(old.iter().filter(|place| !is_past(**place)).count() <= PAGE / 1024, "{taken}");
+                assert!(!new.iter().any(|place| is_past(*place)), "{taken}");
+                past.each_piece(|start, end| write_bytes(start as *mut u8, 0xA5, end - start));
+                assert!(new.iter().all(|place| (0..1000).all(|at| *((place + at) as *const u8) == 7)), "{taken}");
+                new.iter().for_each(|place| arena.dealloc(*place as *mut u8, text));
+                assert!((0..3000).all(|_| !is_past(arena.alloc(text) as usize)), "{taken}");
+            }
         }
     }
 

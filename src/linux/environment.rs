@@ -27,9 +27,21 @@ pub fn hide(keep: bool) {
     }
 }
 
+/// Copies what is left of the environment to memory that is taken now.
+pub fn move_on() {
+    // SAFETY: as in `hide`. What was there before is nobody's, and stays.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            *entry = CStr::from_ptr(*entry).to_owned().into_raw();
+            entry = entry.add(1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::hide;
+    use super::{hide, move_on};
     use crate::linux::test_child::in_child;
 
     fn shown() -> Vec<u8> {
@@ -44,6 +56,8 @@ mod tests {
             let before: Vec<_> = std::env::vars_os().collect();
             hide(true);
             assert!(shown().iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&shown()));
+            assert_eq!((std::env::var_os("PATH"), std::env::vars_os().collect()), (Some(path.clone()), before.clone()));
+            move_on();
             assert_eq!((std::env::var_os("PATH"), std::env::vars_os().collect()), (Some(path), before));
         });
     }
@@ -53,6 +67,7 @@ mod tests {
         in_child(|| {
             hide(false);
             hide(false);
+            move_on();
             assert!(shown().iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&shown()));
             assert_eq!(std::env::vars_os().count(), 0);
         });

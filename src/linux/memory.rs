@@ -2,16 +2,22 @@
 //! The memory of a process that waits: what it can have back from its file, and what is left below its stack, is given up. Called at the
 //! start gate, where a created container may wait for hours, one process for each.
 
+mod past;
+
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::types::Errno;
+
+pub use past::{Kept, announce_stack, leave_behind};
 
 /// Pages of the program's file that nothing ever writes to: at most this many pieces (a program has three or four).
 const PIECES: usize = 8;
 /// How far below its frame the stack is given up, in bytes. Less than the gap that the kernel keeps free below every stack.
 const BELOW: usize = 256 << 10;
 /// What is left below the frame for the calls to come, and for what the compiler keeps below the stack pointer.
-const KEPT: usize = 8 << 10;
+const KEPT: usize = PAGE;
+/// More than what is run while it waits, in bytes.
+const WAITING: usize = 256;
 const PAGE: usize = 4096;
 
 /// The first byte of a piece and its length.
@@ -21,6 +27,15 @@ type Piece = (usize, usize);
 struct Pieces {
     list: [Piece; PIECES],
     count: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, start: usize, end: usize) {
+        if let Some(place) = self.list.get_mut(self.count).filter(|_| start < end) {
+            *place = (start, end - start);
+            self.count += 1;
+        }
+    }
 }
 
 /// read(2) of one byte that may be long in coming: 0 at the end of file. Meanwhile the process holds as little memory as it can: the
@@ -37,7 +52,7 @@ pub fn read_byte_in_small_room(fd: impl AsFd, byte: &mut u8) -> nix::Result<usiz
 }
 
 /// Gives up the pages of the file, and waits. The calls are made here and by no function of a library: whatever else ran, the kernel would
-/// map it and what lies around it again, 64 KiB for each place.
+/// map it and what lies around it again, 64 KiB for each place. The pages of this very function are not given up, for the same reason.
 #[inline(never)]
 fn wait(fd: i32, byte: &mut u8, pieces: &Pieces) -> nix::Result<usize> {
     for (start, length) in &pieces.list[..pieces.count] {
@@ -78,23 +93,32 @@ unsafe fn call(number: libc::c_long, a: usize, b: usize, c: usize) -> isize {
     }
 }
 
+/// The program headers of what is loaded.
+///
+/// # Safety
+/// `info` is what dl_iterate_phdr(3) tells of: the table has as many headers as it says.
+unsafe fn headers(info: &libc::dl_phdr_info) -> &[libc::Elf64_Phdr] {
+    match info.dlpi_phdr.is_null() {
+        true => &[],
+        // SAFETY: as the caller promises.
+        false => unsafe { std::slice::from_raw_parts(info.dlpi_phdr.cast(), usize::from(info.dlpi_phnum)) },
+    }
+}
+
 /// Notes what is loaded of a program's file and not writable; dl_iterate_phdr(3). Static programs have one part, the first.
 unsafe extern "C" fn note_pieces(info: *mut libc::dl_phdr_info, _size: usize, pieces: *mut libc::c_void) -> libc::c_int {
     // SAFETY: both pointers are good until the callback returns; the table has as many headers as it says.
-    let (info, pieces, headers) = unsafe {
-        let info = &*info;
-        let headers: &[libc::Elf64_Phdr] = match info.dlpi_phdr.is_null() {
-            true => &[],
-            false => std::slice::from_raw_parts(info.dlpi_phdr.cast(), usize::from(info.dlpi_phnum)),
-        };
-        (info, &mut *pieces.cast::<Pieces>(), headers)
-    };
+    let (info, pieces) = unsafe { (&*info, &mut *pieces.cast::<Pieces>()) };
+    // SAFETY: as above.
+    let headers = unsafe { headers(info) };
+    let waits = wait as fn(i32, &mut u8, &Pieces) -> nix::Result<usize> as usize;
+    let (first, after) = (waits & !(PAGE - 1), (waits + WAITING).next_multiple_of(PAGE));
     for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
         let start = (info.dlpi_addr as usize + header.p_vaddr as usize) & !(PAGE - 1);
         let end = (info.dlpi_addr + header.p_vaddr + header.p_memsz) as usize;
-        if let Some(place) = pieces.list.get_mut(pieces.count) {
-            *place = (start, end - start);
-            pieces.count += 1;
+        pieces.add(start, if (start..end).contains(&first) { first } else { end });
+        if (start..end).contains(&after) {
+            pieces.add(after, end);
         }
     }
     1

@@ -164,14 +164,23 @@ fn parse_cgroup(line: &str) -> Option<CgroupLine> {
     path.starts_with('/').then(|| CgroupLine { controllers, path: path.into() })
 }
 
+/// The length of a UUID in text.
+const ID_SIZE: usize = 36;
+
 /// The kernel's random name for this boot. It is asked once.
 pub fn boot_id() -> Result<&'static str> {
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return Ok(id);
-    }
-    let bytes = fd::read_record_of("/proc/sys/kernel/random/boot_id", 128)?;
-    Ok(ID.get_or_init(|| String::from_utf8_lossy(&bytes).trim().to_string()))
+    // The text itself and no address: `linux::memory` asks that of what lives as long as the program.
+    static ID: OnceLock<[u8; ID_SIZE]> = OnceLock::new();
+    let path = "/proc/sys/kernel/random/boot_id";
+    let known = match ID.get() {
+        Some(known) => known,
+        None => {
+            let bytes = fd::read_record_of(path, 128)?;
+            let found = bytes.first_chunk().ok_or_else(|| CallError::new(format!("read({path:?})"), Errno::EBADMSG))?;
+            ID.get_or_init(|| *found)
+        }
+    };
+    std::str::from_utf8(known).map_err(|_| CallError::new(format!("read({path:?})"), Errno::EBADMSG))
 }
 
 /// One line of /proc/PID/mountinfo, proc_pid_mountinfo(5).

@@ -34,6 +34,7 @@ macro_rules! entry {
 /// # Safety
 /// `words` points to `count` strings that end with NUL, and lives as long as the process.
 pub unsafe fn run(count: c_int, words: *const *const c_char, main: fn(Vec<OsString>) -> u8) -> ! {
+    super::memory::announce_stack(words as usize);
     open_standard_streams();
     // SAFETY: SIG_IGN is no function of ours. It fails for no signal that exists.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

@@ -47,24 +47,29 @@ pub fn make(directory: impl AsFd) -> Result<Gate> {
     Ok(Gate { fifo, errors })
 }
 
-/// Whether a process waits at the gate, or is on its way from there to its program. The file alone does not say so: a `start` that was
-/// killed may have left it.
-pub fn is_waited_at(directory: impl AsFd) -> bool {
-    is_read(|| fd::opens(directory.as_fd(), FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK))
+/// The gate as `start` holds it.
+#[derive(Debug)]
+pub struct Found(OwnedFd);
+
+/// Where a process waits at the gate, or is on its way from there to its program: then it lives, and is the container's, because nobody
+/// else has ever held the gate. The file alone does not say so: a `start` that was killed may have left it.
+pub fn find(directory: impl AsFd) -> Option<Found> {
+    knock(|| fd::open_if(directory.as_fd(), FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK)).map(Found)
 }
 
-/// The same of a container of this name in the state root.
+/// Whether [`find`] would find it at the gate of a container of this name in the state root.
 pub fn is_waited_at_below(root: impl AsFd, name: &str) -> bool {
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
-    is_read(|| fd::open_within(root.as_fd(), &format!("{name}/{FIFO}"), flags, fd::ResolveFlag::RESOLVE_NO_SYMLINKS).map(drop))
+    knock(|| fd::open_within(root.as_fd(), &format!("{name}/{FIFO}"), flags, fd::ResolveFlag::RESOLVE_NO_SYMLINKS)).is_some()
 }
 
-/// ENXIO: nobody has it open for reading. Anything else but its absence says nothing, and may be otherwise the next time.
-fn is_read(open: impl Fn() -> std::result::Result<(), Errno>) -> bool {
+/// ENXIO: nobody has it open for reading. Anything else but its absence says nothing, and may be otherwise the next time. A reader that
+/// waits does not wake from it.
+fn knock(open: impl Fn() -> std::result::Result<OwnedFd, Errno>) -> Option<OwnedFd> {
     match open() {
-        Ok(()) => true,
-        Err(Errno::ENXIO | Errno::ENOENT) => false,
-        Err(_) => open().is_ok(),
+        Err(Errno::ENXIO | Errno::ENOENT) => None,
+        Err(_) => open().ok(),
+        found => found.ok(),
     }
 }
 
@@ -122,6 +127,16 @@ impl Gate {
         let _ = fd::write_all(&self.errors, &record);
     }
 
+    /// The gate of these descriptors, from [`Gate::into_fds`].
+    pub fn of([fifo, errors]: [OwnedFd; 2]) -> Gate {
+        Gate { fifo, errors }
+    }
+
+    /// What it consists of.
+    pub fn into_fds(self) -> [OwnedFd; 2] {
+        [self.fifo, self.errors]
+    }
+
     /// The descriptors, in use until the program is executed.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.fifo.as_fd(), self.errors.as_fd()]
@@ -137,21 +152,15 @@ pub enum Passage {
     NobodyWaits,
 }
 
-/// Opens the gate, and waits until the process runs its program. `process` is a pidfd of it. The error is its own where it failed on the
-/// way.
-pub fn release(directory: impl AsFd, process: impl AsFd, timeout: Option<Duration>) -> Result<Passage> {
+/// Opens the gate, and waits until the process runs its program or is dead. The error is its own where it failed on the way.
+pub fn release(directory: impl AsFd, Found(fifo): Found, timeout: Option<Duration>) -> Result<Passage> {
     let told = || "cannot open the start gate".to_string();
-    let fifo = match fd::openat(directory.as_fd(), FIFO, OFlag::O_WRONLY | OFlag::O_NONBLOCK, 0) {
-        Err(error) if [Errno::ENXIO, Errno::ENOENT].contains(&error.errno) => return Ok(Passage::NobodyWaits),
-        other => other.told(told)?,
-    };
     match fd::write_all(&fifo, if trace::on() { &TRACED } else { &PLAIN }) {
         Err(error) if error.errno == Errno::EPIPE => return Ok(Passage::NobodyWaits),
         other => other.told(told)?,
     }
     // POLLERR of a FIFO's writing end: nobody has the reading end open any more. poll(2) always reports it.
-    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::empty()), PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    if pid::poll(&mut fds, timeout).told(told)? == 0 {
+    if pid::poll(&mut [PollFd::new(fifo.as_fd(), PollFlags::empty())], timeout).told(told)? == 0 {
         let seconds = timeout.unwrap_or_default().as_secs();
         return Err(Error::new(Kind::Peer, format!("the container's process has not come to its program in {seconds} s")));
     }
@@ -163,11 +172,14 @@ pub fn release(directory: impl AsFd, process: impl AsFd, timeout: Option<Duratio
 
 /// What the process said when it failed after the gate, if it did.
 fn last_failure(directory: impl AsFd) -> Result<Option<Error>> {
-    // Every way to fail writes two records at most, with one of times, and no record is longer than a message.
-    let bytes = match fd::read_at(directory, ERRORS, 4 * MAX_MESSAGE) {
+    let told = || "cannot learn how the start went".to_string();
+    match fd::statat(directory.as_fd(), ERRORS) {
         Err(error) if error.errno == Errno::ENOENT => return Ok(None),
-        other => other.told(|| "cannot learn how the start went".into())?,
+        Ok(stat) if stat.size == 0 => return Ok(None),
+        other => other.told(told)?,
     };
+    // Every way to fail writes two records at most, with one of times, and no record is longer than a message.
+    let bytes = fd::read_at(directory, ERRORS, 4 * MAX_MESSAGE).told(told)?;
     let (records, whole) = records(&bytes);
     let failures = records.into_iter().filter(|(kind, _)| *kind == 0).map(|(_, record)| Error::decode(record));
     let failures: Vec<Option<Error>> = failures.collect();
@@ -207,6 +219,10 @@ mod tests {
 
     const SOON: Option<Duration> = Some(Duration::from_secs(20));
 
+    fn open(directory: &OwnedFd, timeout: Option<Duration>) -> Result<Passage> {
+        find(directory).map_or(Ok(Passage::NobodyWaits), |found| release(directory, found, timeout))
+    }
+
     /// A process that waits at a new gate and then does `after`, which may return to end it.
     fn waiting(directory: &OwnedFd, after: impl FnOnce(&Gate)) -> OwnedFd {
         let gate = make(directory).unwrap();
@@ -236,16 +252,16 @@ mod tests {
                 }
             });
             assert!(!pid::wait_readable(&reader, Some(Duration::from_millis(50))).unwrap(), "it did not wait");
-            assert!(is_waited_at(&directory));
-            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::Executed);
+            assert!(find(&directory).is_some());
+            assert_eq!(open(&directory, SOON).unwrap(), Passage::Executed);
             // As it is when `start` is killed here.
-            assert!(!is_waited_at(&directory), "the file alone counts");
+            assert!(find(&directory).is_none(), "the file alone counts");
             assert!(pid::wait_readable(&reader, SOON).unwrap() || pid::wait_exited(&process, SOON).unwrap());
-            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+            assert_eq!(open(&directory, SOON).unwrap(), Passage::NobodyWaits);
             pid::send_signal(&process, libc::SIGKILL).unwrap();
             remove(&directory).unwrap();
             remove(&directory).unwrap();
-            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+            assert_eq!(open(&directory, SOON).unwrap(), Passage::NobodyWaits);
         });
     }
 
@@ -263,7 +279,7 @@ mod tests {
             };
             drop(gate);
             assert!(!pid::wait_exited(&process, Some(Duration::from_millis(50))).unwrap(), "it did not wait");
-            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::Executed);
+            assert_eq!(open(&directory, SOON).unwrap(), Passage::Executed);
             assert_eq!(pid::wait(&process).unwrap(), pid::Exit::Code(0));
         });
     }
@@ -274,11 +290,11 @@ mod tests {
         in_child(|| {
             let directory = scratch.dir();
             let error = Error::new(Kind::Program, "exec /x: exec format error").step(3, 3);
-            let process = waiting(&directory, |gate| {
+            let _process = waiting(&directory, |gate| {
                 gate.fail(&error);
                 gate.fail(&error.clone().hint("empty"));
             });
-            assert_eq!(release(&directory, &process, SOON).unwrap_err(), error.hint("empty"));
+            assert_eq!(open(&directory, SOON).unwrap_err(), error.hint("empty"));
         });
     }
 
@@ -292,11 +308,11 @@ mod tests {
                     pid::pause()
                 }
             });
-            let stuck = release(&directory, &process, Some(Duration::from_millis(50))).unwrap_err();
+            let stuck = open(&directory, Some(Duration::from_millis(50))).unwrap_err();
             assert_eq!(stuck.kind, Kind::Peer);
             pid::send_signal(&process, libc::SIGKILL).unwrap();
             pid::wait(&process).unwrap();
-            assert_eq!(release(&directory, &process, SOON).unwrap(), Passage::NobodyWaits);
+            assert_eq!(open(&directory, SOON).unwrap(), Passage::NobodyWaits);
         });
     }
 

@@ -176,7 +176,7 @@ fn a_created_process_waits_for_start_and_outlives_the_runtime() {
             pidfd
         };
         let process = created(&plan("exit 7", vec![]));
-        assert_eq!(gate::release(&directory, &process, SOON).unwrap(), Passage::Executed);
+        assert_eq!(gate::release(&directory, gate::find(&directory).unwrap(), SOON).unwrap(), Passage::Executed);
         assert_eq!(pid::wait(&process).unwrap(), Exit::Code(7));
         gate::remove(&directory).unwrap();
 
@@ -186,7 +186,7 @@ fn a_created_process_waits_for_start_and_outlives_the_runtime() {
         std::fs::set_permissions(scratch.path().join("empty"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         bad.exec.args = vec![scratch.path().join("empty").display().to_string()];
         let process = created(&bad);
-        let error = gate::release(&directory, &process, SOON).unwrap_err();
+        let error = gate::release(&directory, gate::find(&directory).unwrap(), SOON).unwrap_err();
         assert!(error.to_string().contains("exec format error [step 8 of 8 of the container's process]; hint: "), "{error}");
         assert_eq!(pid::wait(&process).unwrap(), Exit::Code(1));
     });

@@ -60,11 +60,11 @@ pub fn openat(dir: impl AsFd, leaf: impl AsRef<OsStr>, flags: OFlag, mode: u32) 
         .call(|| format!("openat({}, {}, {}, 0{mode:o})", call::fd(dir.as_fd()), text(leaf), super::names_of(&flags)))
 }
 
-/// Whether [`openat`] would open it. That it would not is an answer, and no failure to be told of.
-pub fn opens(dir: impl AsFd, leaf: &str, flags: OFlag) -> std::result::Result<(), Errno> {
+/// As [`openat`]. That it is not opened is an answer, and no failure to be told of.
+pub fn open_if(dir: impl AsFd, leaf: &str, flags: OFlag) -> std::result::Result<OwnedFd, Errno> {
     let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     require_leaf(OsStr::new(leaf), "openat").map_err(|error| error.errno)?;
-    retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::empty())).map(drop)
+    retry(|| nix::fcntl::openat(dir.as_fd(), leaf, flags, Mode::empty()))
 }
 
 /// mkdirat(2); `mode` less the umask.

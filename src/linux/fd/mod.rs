@@ -11,12 +11,12 @@ mod root;
 pub mod xattr;
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
-    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, openat, opens,
+    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, open_if, openat,
     readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
@@ -398,6 +398,12 @@ pub fn close_all(fds: Vec<OwnedFd>) {
         // SAFETY: no pointer. Each number was owned here, and the owner gave it up above. As of close(2), an error closes them all the same.
         let _ = unsafe { syscall!(libc::SYS_close_range, *first, *last, 0) };
     }
+}
+
+/// The standard streams, in the order of their numbers. (The standard library's own handles come with buffers.)
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: they are open from the program's first moment (`linux::start`) to its end, whatever is put in their places.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
 }
 
 /// pipe2(2): the reading and the writing end.

@@ -24,7 +24,7 @@ use super::{Init, home, identity, program};
 const FIRST: u32 = 3;
 
 /// What is ready for execve(2).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Last {
     /// The program's file.
     path: String,

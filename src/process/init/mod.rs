@@ -12,6 +12,7 @@
 //! | [`identity`]  | user, groups, capabilities                                                        |
 //! | [`program`]   | finding the program, explaining why it cannot be executed                          |
 //! | [`home`]      | HOME from the image's passwd                                                      |
+//! | [`waiting`]   | the start gate, with as little memory as can be                                     |
 //! | [`last`]      | descriptors, working directory, seccomp, execve(2)                                |
 //! | `crate::rootfs` | everything about the root filesystem                                            |
 
@@ -21,6 +22,7 @@ pub mod last;
 pub mod namespaces;
 pub mod program;
 pub mod stdio;
+mod waiting;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
@@ -94,32 +96,20 @@ const HOOK_UMASK: u32 = 0o022;
 /// Carries out the steps. Does not return: in the end there is the program, or the runtime knows why not.
 pub fn run(work: &Work<'_>, context: InitContext, channel: Channel) -> ! {
     trace::begin_process(trace::on());
-    let mut init = Init::new(work, context, channel);
+    let mut init = Init::new(*work, context, Some(channel));
     if let Err(error) = init.begin() {
         init.fail(error, None);
         exit_now(1);
     }
-    for (index, step) in work.steps.iter().enumerate() {
-        init.at = index;
-        init.begin_step(&step.op);
-        if let Err(error) = init.step(&step.op) {
-            init.tell_times(true);
-            init.fail(error.clone(), Some(index));
-            // Looking for an explanation may end the process, where a seccomp filter does not like it: the error itself is told by now.
-            if let Some((cause, hint)) = init.explain() {
-                init.fail(error.cause(cause).hint(hint), Some(index));
-            }
-            exit_now(1);
-        }
-    }
-    // Every plan ends with execve(2), which does not return.
-    init.fail(Error::new(Kind::Program, "the container has no program to run"), None);
-    exit_now(1)
+    init.carry_out()
 }
 
 /// The state of the process between its steps.
 struct Init<'a> {
-    work: &'a Work<'a>,
+    /// From the start gate on, what is left of it.
+    work: Work<'a>,
+    /// How many steps of the plan came before.
+    done: usize,
     trees: HostTrees,
     pinned: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
@@ -156,12 +146,13 @@ struct Init<'a> {
 }
 
 impl<'a> Init<'a> {
-    fn new(work: &'a Work<'a>, context: InitContext, channel: Channel) -> Init<'a> {
+    fn new(work: Work<'a>, context: InitContext, channel: Option<Channel>) -> Init<'a> {
         let given = context.fds();
         let InitContext { trees, pinned, namespaces: joins, console_socket: console, gate, listener, .. } = context;
         let InitContext { enter, hide, timed, ignored, .. } = context;
         Init {
             work,
+            done: 0,
             trees,
             pinned,
             joins,
@@ -171,7 +162,7 @@ impl<'a> Init<'a> {
             enter,
             hide,
             given,
-            channel: Some(channel),
+            channel,
             gate,
             bound: true,
             proc: None,
@@ -186,6 +177,30 @@ impl<'a> Init<'a> {
             last: last::Last::default(),
             ignored,
         }
+    }
+
+    /// Carries out the steps.
+    fn carry_out(&mut self) -> ! {
+        let steps = self.work.steps;
+        for (index, step) in steps.iter().enumerate() {
+            if step.op == Op::AwaitStart && index > 0 {
+                self.go_on_at_the_gate(index);
+            }
+            self.at = index;
+            self.begin_step(&step.op);
+            if let Err(error) = self.step(&step.op) {
+                self.tell_times(true);
+                self.fail(error.clone(), Some(index));
+                // Looking for an explanation may end the process, where a filter does not like it: the error itself is told by now.
+                if let Some((cause, hint)) = self.explain() {
+                    self.fail(error.cause(cause).hint(hint), Some(index));
+                }
+                exit_now(1);
+            }
+        }
+        // Every plan ends with execve(2), which does not return.
+        self.fail(Error::new(Kind::Program, "the container has no program to run"), None);
+        exit_now(1)
     }
 
     /// First of all: nothing of the runtime stays open here, or can be read in /proc, and the process dies when the runtime does.
@@ -266,16 +281,6 @@ impl<'a> Init<'a> {
             }
             (None, None) => {}
         }
-    }
-
-    /// Waits for `start`, whose trace begins now.
-    fn await_start(&mut self) -> Result<()> {
-        let Some(gate) = &self.gate else { return Ok(()) };
-        self.timed = gate.wait()?;
-        trace::begin_process(self.timed);
-        self.marks.clear();
-        self.first = self.work.steps.iter().position(|step| step.op == Op::AwaitStart).map_or(0, |at| at + 1);
-        Ok(())
     }
 
     /// One step.
@@ -393,7 +398,7 @@ impl<'a> Init<'a> {
     /// Tells whoever waits for it what failed. Nobody may be there any more.
     fn fail(&self, mut error: Error, step: Option<usize>) {
         if let Some((index, step)) = step.and_then(|index| Some((index, self.work.steps.get(index)?))) {
-            error.step = Some((index as u32 + 1, self.work.steps.len() as u32));
+            error.step = Some(((self.done + index) as u32 + 1, (self.done + self.work.steps.len()) as u32));
             error.config = error.config.or_else(|| Some(step.at.clone()).filter(|at| !at.is_empty()));
         }
         match (&self.channel, &self.gate) {

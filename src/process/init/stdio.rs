@@ -21,10 +21,9 @@ const MASTER_NAME: &[u8] = b"/dev/ptmx";
 /// Gives the standard streams to the program's user, where they are not his already, as an engine expects that made them as root. A
 /// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's.
 pub fn own(rootfs: &mut RootFs, uid: u32) -> Result<()> {
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // The container's, once it has been asked for.
     let mut null = None;
-    for (number, stream) in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().enumerate() {
+    for (number, stream) in fd::standard_streams().into_iter().enumerate() {
         own_stream(rootfs, number as RawFd, stream, uid, &mut null)
             .map_err(|error| error.doing(format!("cannot prepare standard stream {number}")))?;
     }
@@ -92,7 +91,7 @@ impl Init<'_> {
         let devpts = root.open_dir("/dev/pts").told(told).map_err(advise)?;
         let terminal = tty::open_terminal(&devpts).told(told).map_err(advise)?;
         // In the foreground it follows the caller's terminal, which is stdin still; the program may ask for the size at once.
-        if let Some((columns, rows)) = size.or_else(|| tty::size(std::io::stdin()).ok().filter(|_| foreground)) {
+        if let Some((columns, rows)) = size.or_else(|| tty::size(fd::standard_streams()[0]).ok().filter(|_| foreground)) {
             tty::set_size(&terminal.peer, columns, rows).told(|| "cannot set the size of the terminal".into())?;
         }
         if !joining {
