@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[
     test!(what_is_refused).differs(BOTH),
 ];
 
-fn sleeper() -> (Bundle, Container) {
+pub fn sleeper() -> (Bundle, Container) {
     let bundle = Bundle::args(&["/bin/sleep", "1000"]);
     let container = bundle.create();
     container.start();
@@ -49,16 +49,16 @@ fn file_with(value: &Value) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
+pub fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
     json!({ "destination": destination, "type": "bind", "source": source, "options": options })
 }
 
-fn mounts(container: &Container, action: &str, list: &[Value]) -> Call {
+pub fn mounts(container: &Container, action: &str, list: &[Value]) -> Call {
     Call::new(&["mounts", action, &container.id, &file_with(&json!(list))])
 }
 
 #[track_caller]
-fn inside(container: &Container, script: &str) -> String {
+pub fn inside(container: &Container, script: &str) -> String {
     Call::new(&["exec", &container.id, "/bin/sh", "-c", script]).output().ok()
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::harness::bundle::folder;
 use crate::harness::look::{Mount, eventually, mount_at, mounts, parse_mounts};
 use crate::harness::{Bundle, Container, Need, Test, call, skip};
+use crate::live_mounts;
 use crate::test;
 
 /// This file's tests.
@@ -415,6 +416,14 @@ fn mount_namespaces_that_others_keep_are_left_out() {
         }
         let output = bundle(user, option).run();
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("nsbelow/file0\n", ""), "{user} {option}");
+    }
+    // Nor into a container that runs.
+    if call::runtime_name().as_deref() == Some("berth") {
+        let (_, container) = live_mounts::sleeper();
+        let list = [live_mounts::bind(source.to_str().unwrap(), "/host", &["rbind", "ro"])];
+        live_mounts::mounts(&container, "add", &list).output().ok();
+        let seen = live_mounts::inside(&container, "cat /host/ns /host/below/file && mount | grep -c nsfs; true");
+        assert_eq!(seen, "nsbelow/file0\n");
     }
     // So it is in a root filesystem, of which the container's is a copy.
     for user in [false, true] {

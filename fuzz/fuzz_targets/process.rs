@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     let process = from_file(process, &CONTAINER);
     let request = ExecRequest::default();
     let namespaces = Namespaces::PID | Namespaces::MOUNT | Namespaces::NET;
-    let entered = Entered { id: "fuzz".into(), namespaces, deny_setgroups: false, moved: false };
+    let entered = Entered { id: "fuzz".into(), namespaces, ..Entered::default() };
     match exec(&CONTAINER, &process, &request, &entered, &Host::example()) {
         Ok(plan) if allowed => {
             let place = |found: fn(&Op) -> bool| plan.child.iter().position(|step| found(&step.op));

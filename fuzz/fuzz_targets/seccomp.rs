@@ -6,6 +6,7 @@
 use berth::plan::seccomp::explain::Explainer;
 use berth::plan::seccomp::interpret::{SeccompData, run};
 use berth::plan::seccomp::{Action, Arch, Condition, Error, MAX_INSNS, Op, Options, Profile, Rule, Syscall, compile};
+use berth::spec::types::CallNames;
 use libfuzzer_sys::fuzz_target;
 
 /// Takes choices from the input; zero when it ends.
@@ -73,10 +74,10 @@ fuzz_target!(|bytes: &[u8]| {
     let architectures: Vec<Arch> = (0..choices.byte() % 4).map(|_| choices.of(&more)).collect();
     let default_action = action(&mut choices);
     let mut values = vec![0, u64::MAX];
-    let mut lists: Vec<Vec<String>> = Vec::new();
+    let mut lists: Vec<CallNames> = Vec::new();
     let mut parts = Vec::new();
     for _ in 0..choices.byte() % 12 {
-        lists.push((0..choices.byte() % 4).map(|_| choices.of(&names).to_string()).collect());
+        lists.push((0..choices.byte() % 4).map(|_| choices.of(&names)).collect());
         let conditions: Vec<Condition> = (0..choices.byte() % 4).map(|_| condition(&mut choices)).collect();
         values.extend(conditions.iter().flat_map(|one| [one.value, one.value_two]));
         parts.push((action(&mut choices), conditions));
