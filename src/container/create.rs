@@ -434,7 +434,8 @@ impl Making<'_> {
     /// From here on the container exists, whatever becomes of the runtime.
     fn save_created(&mut self) -> Result<()> {
         self.state.init_process_start = start_time(self.state.init_process_pid)?;
-        self.state.external_descriptors = init_process::streams(self.state.init_process_pid);
+        let terminal = self.bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+        self.state.external_descriptors = init_process::streams(terminal.then_some(self.state.init_process_pid));
         self.state.creating = false;
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }

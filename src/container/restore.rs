@@ -333,7 +333,7 @@ impl Restoring<'_> {
             self.entry.save(&self.state)?;
             rdt::make(resctrl, &saved, init)?;
         }
-        self.state.external_descriptors = init_process::streams(init);
+        self.state.external_descriptors = init_process::streams(Some(init));
         self.state.creating = false;
         self.entry.save(&self.state)
     }

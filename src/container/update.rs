@@ -52,8 +52,9 @@ pub fn update(store: &Store, id: &Id, change: &Change) -> Result<Vec<String>> {
     let limits = resources::limits(&change::to_write(&change.resources, &merged), "", &host).map_err(refused)?;
     // Engines send the rules that the container has along with every change. Others may have opened devices for it meanwhile, which
     // loading the same rules again would take away.
+    let filter = |resources: &Resources| resources::device_filter(resources, "", &host, state.cgroup.unit.is_some());
     let devices = match merged.devices != now.devices {
-        true => Some((resources::device_filter(&merged, "", &host).map_err(refused)?, resources::device_filter(&now, "", &host))),
+        true => Some((filter(&merged).map_err(refused)?, filter(&now))),
         false => None,
     };
     let cgroup = Cgroup::reopen(&state.cgroup)?;

@@ -66,7 +66,9 @@ pub fn with_defaults(rules: &[DeviceRule], at: &str) -> Result<Vec<Rule>, Vec<Pr
     let mut problems = Vec::new();
     let mut understood = Vec::with_capacity(rules.len() + DEFAULTS.len());
     for (index, rule) in rules.iter().enumerate() {
-        let at = if at.is_empty() { format!("devices[{index}]") } else { format!("{at}.devices[{index}]") };
+        let at = |field: &str| {
+            if at.is_empty() { format!("devices[{index}].{field}") } else { format!("{at}.devices[{index}].{field}") }
+        };
         match understand(rule, &at) {
             Ok(rule) => understood.push(rule),
             Err(problem) => problems.push(problem),
@@ -76,18 +78,19 @@ pub fn with_defaults(rules: &[DeviceRule], at: &str) -> Result<Vec<Rule>, Vec<Pr
     if problems.is_empty() { Ok(understood) } else { Err(problems) }
 }
 
-fn understand(rule: &DeviceRule, at: &str) -> Result<Rule, Problem> {
+/// `at` names a field of it.
+fn understand(rule: &DeviceRule, at: &dyn Fn(&str) -> String) -> Result<Rule, Problem> {
     let kind = match rule.kind.as_str() {
         "" | "a" => None,
         "c" | "u" => Some(NodeKind::Character),
         "b" => Some(NodeKind::Block),
-        other => return Err(Problem::new(format!("{at}.type"), format!("{other:?} is none of a, b and c"))),
+        other => return Err(Problem::new(at("type"), format!("{other:?} is none of a, b and c"))),
     };
     let number = |value: Option<i64>, half: &str| match value {
         None | Some(-1) => Ok(None),
         Some(value) => u32::try_from(value)
             .map(Some)
-            .map_err(|_| Problem::new(format!("{at}.{half}"), format!("{value} is neither a device number nor -1 (all)"))),
+            .map_err(|_| Problem::new(at(half), format!("{value} is neither a device number nor -1 (all)"))),
     };
     let mut access = 0;
     for letter in rule.access.chars() {
@@ -96,7 +99,7 @@ fn understand(rule: &DeviceRule, at: &str) -> Result<Rule, Problem> {
             'w' => access::WRITE,
             'm' => access::MKNOD,
             _ => {
-                return Err(Problem::new(format!("{at}.access"), format!("{:?} has letters other than r, w and m", rule.access)));
+                return Err(Problem::new(at("access"), format!("{:?} has letters other than r, w and m", rule.access)));
             }
         };
     }

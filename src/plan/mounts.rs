@@ -157,15 +157,21 @@ pub fn absolute(path: &str) -> String {
 
 /// The path without empty, `.` and `..` components; for comparing words, never for opening.
 pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
+    let mut cleaned = String::with_capacity(path.len() + 1);
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
+            ".." => cleaned.truncate(cleaned.rfind('/').unwrap_or(0)),
+            part => {
+                cleaned.push('/');
+                cleaned.push_str(part);
+            }
         }
     }
-    format!("/{}", parts.join("/"))
+    if cleaned.is_empty() {
+        cleaned.push('/');
+    }
+    cleaned
 }
 
 /// Whether a cleaned path is `above` or below it.

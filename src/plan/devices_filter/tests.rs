@@ -132,7 +132,7 @@ fn a_later_rule_takes_back_a_part() {
     let rules: Vec<Rule> =
         [rule(true, "a", -1, -1, ""), rule(false, "b", -1, -1, "w"), rule(true, "b", 8, -1, "w"), rule(false, "b", 8, 1, "rw")]
             .iter()
-            .map(|rule| understand(rule, "").unwrap())
+            .map(|rule| understand(rule, &|field: &str| format!(".{field}")).unwrap())
             .collect();
     let block = |major, minor, access| {
         let request = Request { kind: NodeKind::Block, major, minor, access };

@@ -224,7 +224,7 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
         problems.extend(more);
         Limits::default()
     });
-    let devices = devices(resources, host, &mut limits).unwrap_or_else(|more| {
+    let devices = devices(resources, host, unit.is_some(), &mut limits).unwrap_or_else(|more| {
         problems.extend(more);
         None
     });
@@ -340,9 +340,9 @@ fn required(writes: &[CgroupWrite], tree: Tree) -> Vec<String> {
 }
 
 /// The device filter: a program in the cgroup2 tree, or lines for the `devices` controller on a host that has no such tree.
-fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Option<DeviceFilter>, Vec<Problem>> {
+fn devices(resources: &Resources, host: &Host, of_unit: bool, limits: &mut Limits) -> Result<Option<DeviceFilter>, Vec<Problem>> {
     if host.cgroup != CgroupMode::Legacy {
-        return device_filter(resources, RESOURCES, host).map(Some);
+        return device_filter(resources, RESOURCES, host, of_unit).map(Some);
     }
     if home("devices", "devices", host).is_some() {
         let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
@@ -352,15 +352,15 @@ fn devices(resources: &Resources, host: &Host, limits: &mut Limits) -> Result<Op
 }
 
 /// The device filter for rules that have changed. Only a program can take the place of another at one instant: with the `devices`
-/// controller of cgroup v1 the container would for a moment have no device at all.
-pub fn device_filter(resources: &Resources, at: &str, host: &Host) -> Result<DeviceFilter, Vec<Problem>> {
+/// controller of cgroup v1 the container would for a moment have no device at all. `of_unit`: systemd is to know of them too.
+pub fn device_filter(resources: &Resources, at: &str, host: &Host, of_unit: bool) -> Result<DeviceFilter, Vec<Problem>> {
     let field = if at.is_empty() { "devices".to_string() } else { format!("{at}.devices") };
     if !matches!(host.cgroup, CgroupMode::Unified | CgroupMode::Hybrid) {
         return Err(vec![Problem::new(field, "device rules can be changed only where the host has a cgroup2 tree")]);
     }
     let rules = devices_filter::with_defaults(&resources.devices, at)?;
     let program = devices_filter::program(&rules, &field).map_err(|problem| vec![problem])?;
-    let unit = if host.privileged() { systemd_devices::of_rules(&rules) } else { Vec::new() };
+    let unit = if of_unit && host.privileged() { systemd_devices::of_rules(&rules) } else { Vec::new() };
     Ok(DeviceFilter { program, optional: !host.privileged(), unit })
 }
 

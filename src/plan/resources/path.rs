@@ -9,20 +9,7 @@ use crate::spec::Problem;
 /// The field of config.json that all of this is about.
 pub const FIELD: &str = "linux.cgroupsPath";
 
-/// The path, cleaned as if it stood at a root: no empty parts, no `.`, and `..` goes no higher than the top. Always begins with `/`.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            name => parts.push(name),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
+pub use crate::plan::mounts::clean;
 
 /// Two paths that begin with `/`, one below the other.
 fn join(above: &str, below: &str) -> String {

@@ -543,8 +543,8 @@ fn device_rules_in_v1_alone() {
     }
     assert_eq!(lines(r#"{"linux":{"resources":{"devices":[{"allow":true}]}}}"#), ["devices.allow=a"]);
     // A running container would be without any device for a moment.
-    assert_eq!(device_filter(&resources("{}"), "", &legacy()).unwrap_err()[0].at, "devices");
-    assert!(device_filter(&resources("{}"), "", &hybrid()).is_ok());
+    assert_eq!(device_filter(&resources("{}"), "", &legacy(), false).unwrap_err()[0].at, "devices");
+    assert!(device_filter(&resources("{}"), "", &hybrid(), false).is_ok());
     let spec = spec(r#"{"linux":{"resources":{"devices":[{"allow":true},{"allow":false,"type":"c","major":1,"minor":1}]}}}"#);
     let problems = plan(&spec, &request(CgroupManager::Cgroupfs), &legacy()).unwrap_err();
     assert!(problems[0].rule.contains("cannot deny c 1:1"), "{problems:?}");
