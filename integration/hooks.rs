@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     test!(arguments),
     test!(environment_is_exactly_what_is_given),
     test!(environment_of_the_process_does_not_reach_hooks),
+    test!(environment_of_the_caller_lasts_until_the_start),
     test!(timeout_kills),
     test!(hook_in_time_is_not_killed),
     test!(failure_before_start_undoes_the_container),
@@ -250,6 +251,17 @@ fn environment_of_the_process_does_not_reach_hooks() {
     for kind in KINDS.iter().filter(|kind| **kind != "startContainer") {
         assert!(log().join(kind).exists() && !read(kind).contains("LD_PRELOAD"), "{kind}: {}", read(kind));
     }
+}
+
+/// That of whoever created it; the process may wait for long in between.
+fn environment_of_the_caller_lasts_until_the_start() {
+    let mut bundle = bundle("true");
+    let args = json!(["sh", "-c", "echo \"$OF_THE_CALLER $0 $1\" >/log/startContainer", "zero", "one"]);
+    bundle.set("/hooks/startContainer/-", json!({ "path": "/bin/sh", "args": args }));
+    let container = bundle.container();
+    bundle.output_of(bundle.create_call(&[]).env("OF_THE_CALLER", "hers")).ok();
+    container.start();
+    assert_eq!(read("startContainer"), "hers zero one\n");
 }
 
 fn timeout_kills() {
