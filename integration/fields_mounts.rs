@@ -20,6 +20,10 @@ pub const TESTS: &[Test] = &[
     test!(nosymfollow).differs(&[("crun", "does not know the word without r")]),
     test!(options_that_clear_attributes)
         .differs(&[("crun", "an option and its opposite do not cancel each other"), ("runc", "leaves noatime on for `atime`")]),
+    test!(flags_of_a_bind_are_those_named).differs(&[
+        ("runc", "refuses to lift restrictions in a user namespace"),
+        ("crun", "leaves some of the source's flags in 1.28"),
+    ]),
     test!(every_propagation),
     test!(nested_read_only_binds),
     test!(remount_changes_what_is_there)
@@ -157,6 +161,40 @@ fn options_that_clear_attributes() {
         assert_eq!(found, (false, false), "{option}");
     }
     assert_eq!(with_options(&tree, &[("defaults", "nosuid")]), [(true, true)], "what nobody names stays as it is");
+}
+
+/// mount(2)'s way, and every runtime's: without a flag a bind is as its source is, with one it has exactly those that are named.
+fn flags_of_a_bind_are_those_named() {
+    let every = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NODIRATIME;
+    let tree = Nested::new("hardened", every | MsFlags::MS_NOATIME);
+    let all = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"];
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&[], &all),
+        (&["rprivate"], &all),
+        (&["rw"], &["noatime", "nodiratime"]),
+        (&["nosuid", "nodev"], &["nosuid", "nodev", "noatime", "nodiratime"]),
+        (&["rw", "noatime"], &["noatime"]),
+        (&["exec", "rnosuid"], &["nosuid", "noatime", "nodiratime"]),
+    ];
+    for user in [false, true] {
+        let mut bundle = Bundle::new();
+        if user {
+            bundle.user_namespace(&[(0, 100_000, 1000)]);
+            std::os::unix::fs::chown(bundle.inside("/"), Some(100_000), Some(100_000)).unwrap();
+        }
+        for (number, (options, _)) in cases.iter().enumerate() {
+            bundle.mount(&format!("/mnt/{number}"), "bind", &tree.0, &[&["rbind"], *options].concat());
+        }
+        let mounts = mounts_of(&bundle.create());
+        for (number, (options, flags)) in cases.iter().enumerate() {
+            let mount = mount_at(&mounts, &format!("/mnt/{number}"));
+            let found: Vec<&str> = all.into_iter().filter(|flag| mount.options.iter().any(|option| option == flag)).collect();
+            match user {
+                false => assert_eq!(found, *flags, "{options:?}"),
+                true => assert!(found.contains(&"nosuid"), "{options:?}: not the user namespace's to lift: {found:?}"),
+            }
+        }
+    }
 }
 
 fn every_propagation() {

@@ -117,6 +117,10 @@ fn one(context: &Context, mount: &spec::Mount, at: &str, mounts: &mut Mounts) ->
             }
         }
         Source::Bind { tree, .. } => {
+            // As a remount by mount(2) has it, and every runtime. In a user namespace the restrictions of its source are not its to lift.
+            if options.names_flags && !context.unprivileged() {
+                planned.attr.clear_the_rest(planned.attr_recursive.flags());
+            }
             if planned.propagation.is_empty() {
                 planned.propagation.extend(default_propagation(context, tree));
             }

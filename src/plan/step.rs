@@ -333,6 +333,15 @@ impl AttrChange {
     pub fn atime(&mut self, atime: Atime) {
         self.atime = Some(atime);
     }
+    /// Clears the restrictions that are not set, but these: whatever a bind has from its source. The access-time rule stays where nothing
+    /// is said of it.
+    pub fn clear_the_rest(&mut self, but: MountAttr) {
+        let mut all = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
+        if self.atime.is_some() {
+            all |= MountAttr::NODIRATIME;
+        }
+        self.clear |= all & !self.set & !but;
+    }
     /// `mount_attr.attr_set`
     pub fn attr_set(self) -> u64 {
         self.set.bits() | self.atime.map_or(0, Atime::bits)
@@ -516,7 +525,7 @@ pub struct Identity {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups; none where setgroups(2) is denied to this user namespace.
+    /// Supplementary groups; none where setgroups(2) is denied to this user namespace, and where the caller's are to stay.
     pub groups: Option<Vec<u32>>,
     /// Bounding set.
     pub bounding: CapSet,

@@ -148,6 +148,11 @@ fn word(name: &str) -> Option<(&'static str, Word)> {
     WORDS.binary_search_by_key(&name, |(known, _)| known).ok().map(|index| WORDS[index])
 }
 
+/// Whether it is a flag of one mount in mount(2), or the lack of one. Those for whole trees are mount_setattr(2)'s.
+fn is_flag(word: Word) -> bool {
+    matches!(word, Attr(..) | Atime(..) | Superblock(_) | SuperblockOff(_))
+}
+
 /// What is asked about access times: mount(2) puts strictatime before noatime before relatime, wherever they stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct AccessTime {
@@ -213,6 +218,8 @@ pub(super) struct Options {
     /// `Some(true)` for rbind.
     pub bind: Option<bool>,
     pub remount: bool,
+    /// A word is there that mount(2) has a flag for, or that takes one away: a bind then gets exactly the flags that are named.
+    pub names_flags: bool,
     pub attr: AttrChange,
     pub attr_recursive: AttrChange,
     pub propagation: Vec<PropagationChange>,
@@ -239,6 +246,7 @@ impl Options {
                 None => (text, None),
             };
             let known = word(name).filter(|(_, known)| value.is_none() || matches!(known, IdMapped(_)));
+            options.names_flags |= known.is_some_and(|(_, known)| is_flag(known));
             match known {
                 Some((_, Atime(bit, on))) => access.set(bit, on),
                 Some((_, AtimeRecursive(bit, on))) => access_recursive.set(bit, on),
