@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     test!(into_all_namespaces),
     test!(into_the_containers_cgroup).needs(&[Need::Cgroup2]),
     test!(into_a_cgroup_below).needs(&[Need::Cgroup2]),
+    test!(texts_of_cgroups_below).needs(&[Need::Cgroup2]).differs(&[("crun", "says it in other words")]),
     test!(words_change_user_directory_and_environment)
         .differs(&[("runc", "refuses a flag in two spellings"), ("crun", "has no --additional-gids")]),
     test!(user_must_be_numbers).differs(&[("crun", "takes what strtol leaves")]),
@@ -147,8 +148,22 @@ fn into_a_cgroup_below() {
     fs::create_dir(&dir).unwrap();
     let _process = exec_detached(&container, &["--cgroup", "below"], &["/bin/sleep", "1000"]);
     assert_eq!(cgroup_pids(&container, "/below").len(), 1);
-    exec(&container, &["--cgroup", "missing"], &["/bin/true"]).fails();
+    let text = exec(&container, &["--cgroup", "missing"], &["/bin/true"]).fails();
+    assert!(text.to_lowercase().contains("no such file or directory"), "{text}");
     exec(&container, &["--cgroup", "../.."], &["/bin/true"]).fails();
+}
+
+/// In runc's words, for scripts.
+fn texts_of_cgroups_below() {
+    let container = sleeper();
+    for (path, text) in [
+        ("missing", " adding pid "),
+        ("..", ".. is not a sub cgroup path"),
+        ("nonsense:below", "unknown controller nonsense in SubCgroupPaths"),
+    ] {
+        let said = exec(&container, &["--cgroup", path], &["true"]).fails();
+        assert!(said.contains(text), "{path}: {said}");
+    }
 }
 
 fn words_change_user_directory_and_environment() {

@@ -242,7 +242,7 @@ fn below_what_is_used_is_refused() {
     let path = folder().join("resources.json");
     fs::write(&path, json!({ "memory": { "limit": 8 << 20, "checkBeforeUpdate": true } }).to_string()).unwrap();
     let said = container.call(&["update", "--resources", path.to_str().unwrap()]).output().fails();
-    assert!(said.contains("checkBeforeUpdate") && said.contains("8388608"), "{said}");
+    assert!(said.contains("checkBeforeUpdate") && said.contains("rejecting memory limit 8388608 <= usage "), "{said}");
     assert_eq!((read("memory.max"), container.status()), ((64 << 20).to_string(), "running".into()));
 }
 

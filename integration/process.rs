@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     test!(working_directory_is_created),
     test!(user_and_groups),
     test!(callers_groups_are_dropped),
+    test!(callers_groups_are_kept_by_annotation).differs(&[("runc", "does not know the annotation")]),
     test!(umask),
     test!(umask_of_the_caller_does_not_matter),
     test!(capability_sets),
@@ -126,6 +127,15 @@ fn callers_groups_are_dropped() {
     let prefix = ["setpriv", "--groups", "4,24,27"];
     let status = bundle.run_through(&prefix, &[]).output().ok();
     assert_eq!(status_field(&status, "Groups"), "");
+}
+
+/// Podman's `--group-add keep-groups`.
+fn callers_groups_are_kept_by_annotation() {
+    let mut bundle = Bundle::args(&["/bin/cat", "/proc/self/status"]);
+    bundle.set("/annotations", json!({ "run.oci.keep_original_groups": "1" }));
+    let prefix = ["setpriv", "--groups", "4,24,27"];
+    let status = bundle.run_through(&prefix, &[]).output().ok();
+    assert_eq!(status_field(&status, "Groups"), "4 24 27");
 }
 
 fn umask() {

@@ -53,7 +53,7 @@ impl Cgroup {
         let v1 = v1.collect::<Result<Vec<Dir>>>()?;
         let known = |name: &String| self.saved.v1.iter().any(|saved| saved.controllers.contains(name));
         if let Some(name) = subs.iter().flat_map(|sub| &sub.controllers).find(|name| !known(name)) {
-            return Err(Error::new(Kind::Unsupported, format!("unknown controller {name} in --cgroup"))
+            return Err(Error::new(Kind::Unsupported, format!("unknown controller {name} in SubCgroupPaths (--cgroup)"))
                 .hint("controllers can be named only where cgroup v1 is mounted"));
         }
         let (Some(saved), Some(dir)) = (&self.saved.v2, &self.v2) else { return Ok(Place { v2: None, v1, unit: None }) };
@@ -77,9 +77,11 @@ impl Cgroup {
 /// The cgroup that one `--cgroup` means; the container's own without.
 fn below(dir: &Dir, sub: Option<&SubCgroup>) -> Result<Dir> {
     let path = sub.map_or("", |sub| sub.path.as_str());
-    dir.below(path).told(|| format!("cannot open the cgroup {path} below {}", dir.path())).map_err(|error| match error.errno {
-        Some(Errno::ENOENT) => error.hint("--cgroup takes a cgroup that exists"),
-        _ => error,
+    dir.below(path).told(|| format!("error adding pid to cgroups: cannot open {path} below {}", dir.path())).map_err(|error| {
+        match error.errno {
+            Some(Errno::ENOENT) => error.hint("--cgroup takes a cgroup that exists"),
+            _ => error,
+        }
     })
 }
 

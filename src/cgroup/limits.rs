@@ -101,7 +101,8 @@ fn refuse_below(dir: &Dir, write: &CgroupWrite, limit: u64) -> Result<()> {
     if used <= limit {
         return Ok(());
     }
-    let what = format!("the limit of {limit} bytes is below the {used} bytes that the container uses");
+    let of = if write.at.contains("swap") { "memory+swap" } else { "memory" };
+    let what = format!("rejecting {of} limit {limit} <= usage {used}");
     Err(Error::new(Kind::Status, what).at(&write.at).hint("checkBeforeUpdate asks to refuse this"))
 }
 

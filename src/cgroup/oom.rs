@@ -150,7 +150,7 @@ fn explained(error: Error, lack: &Lack) -> Error {
     match error.kind {
         Kind::Peer if lack.kills > 0 => Error {
             kind: Kind::OutOfMemory,
-            what: format!("the kernel killed the container's process for lack of memory: {lack}"),
+            what: format!("container init was OOM-killed (memory limit too low?), for lack of memory: {lack}"),
             ..error
         }
         .hint("raise linux.resources.memory.limit, or the limit above it"),

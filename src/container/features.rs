@@ -5,7 +5,7 @@
 use crate::linux::seccomp;
 use crate::plan::mounts::options::mount_options_known;
 use crate::plan::seccomp::Arch;
-use crate::plan::seccomp_profile;
+use crate::plan::{process, seccomp_profile};
 use crate::spec::features::{CgroupFeatures, Facts, Features, features as document};
 
 /// The features document of this build.
@@ -44,6 +44,7 @@ pub fn features() -> Features {
             "run.oci.delegate-cgroup",
             "org.criu.config",
             seccomp_profile::RECEIVER,
+            process::KEEP_GROUPS,
         ]),
     })
 }

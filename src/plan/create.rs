@@ -237,7 +237,10 @@ fn person(
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
     let sets = process::capabilities(process.capabilities.as_ref(), host, namespaces.other_user_namespace(), warnings);
     let keep_admin = filtered && !process.no_new_privileges;
-    let identity = process::identity(process, sets, namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    let mut identity = process::identity(process, sets, namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    if process::keeps_groups(spec) {
+        identity.groups = None;
+    }
     // As user 0, who may enter what the program's user may not, and make it; where it may not, the step tries again after the next.
     steps.push(own(Op::WorkingDirectory(working_directory(process)), "process.cwd"));
     steps.push(own(Op::Identity(identity), "process.user"));

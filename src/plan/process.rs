@@ -7,7 +7,7 @@ use super::{Exec, Host, Request};
 use crate::error::Code;
 use crate::linux::types::CapSet;
 use crate::spec::types::{Capabilities, Process};
-use crate::spec::{Problem, number_list};
+use crate::spec::{Problem, Spec, number_list};
 
 /// The path of the proxied notify socket inside the container (sd_notify(3)).
 pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
@@ -71,6 +71,14 @@ pub fn capabilities(
     }
     sets.effective = sets.effective & sets.permitted;
     sets
+}
+
+/// crun's annotation, for Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which give access to files of his.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+/// Whether a configuration asks for them.
+pub fn keeps_groups(spec: &Spec) -> bool {
+    spec.annotations.get(KEEP_GROUPS).is_some_and(|word| ["1", "true"].contains(&word.as_str()))
 }
 
 /// Who the process will be. `keep_admin` holds CAP_SYS_ADMIN back until the seccomp filter is loaded.

@@ -61,7 +61,8 @@ impl RootFs {
         let gives_mode = *mode_of_destination && self.open_place(mount).is_ok();
         let mut place = self.place(mount, Make::Directory)?;
         if place.there.as_ref().is_some_and(|there| !there.is_dir()) {
-            let text = format!("{}: the destination is not an ordinary directory", what(mount));
+            let name = if let Source::New { fstype, .. } = &mount.source { fstype.as_str() } else { "bind" };
+            let text = format!("{}: filesystem {name:?} must be mounted on ordinary directory", what(mount));
             return Err(Error::new(Kind::Config, text).hint("a symbolic link there would let the image choose the place"));
         }
         let mode = format!("{:o}", place.there.as_ref().map_or(0o755, |there| there.mode & 0o7777));

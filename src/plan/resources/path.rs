@@ -167,8 +167,10 @@ impl SubCgroup {
             None => (Vec::new(), text),
         };
         if path.is_empty() || controllers.iter().any(String::is_empty) || path.split('/').any(|part| part == "..") {
-            let rule =
-                format!("bad sub cgroup path: {text:?} is not [CONTROLLER,...:]PATH with a path below the container's cgroup");
+            let rule = format!(
+                "bad sub cgroup path: {} is not a sub cgroup path: [CONTROLLER,...:]PATH, below the container's cgroup",
+                text.escape_debug()
+            );
             return Err(Problem::new("--cgroup", rule));
         }
         Ok(SubCgroup { controllers, path: clean(path).trim_start_matches('/').to_string() })

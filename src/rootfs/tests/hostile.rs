@@ -48,7 +48,7 @@ fn proc_and_sys_are_not_led_astray() {
             bundle.setup.spec.mounts.clear();
             bundle.add(&format!("/{place}"), kind, kind, &[]);
             let error = bundle.refused();
-            assert!(error.contains("not an ordinary directory"), "{error}");
+            assert!(error.contains("on ordinary directory"), "{error}");
             fs::remove_file(bundle.rootfs(place)).unwrap();
             fs::create_dir(bundle.rootfs(place)).unwrap();
         }
