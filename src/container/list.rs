@@ -8,6 +8,7 @@ use super::store::Store;
 use crate::cgroup::Frozen;
 use crate::error::{Kind, Result, Told};
 use crate::linux::fd;
+use crate::linux::types::Errno;
 use crate::plan::Id;
 
 /// The state of one container.
@@ -59,6 +60,8 @@ const APART: Duration = Duration::from_millis(10);
 fn shown(store: &Store, id: &Id) -> Result<Option<(Shown, u32)>> {
     let there = || match store.get(id) {
         Err(error) if error.kind == Kind::NotFound => Ok(None),
+        // A file or a link: somebody else's.
+        Err(error) if matches!(error.errno, Some(Errno::ENOTDIR | Errno::ELOOP)) => Ok(None),
         entry => entry.map(Some),
     };
     for _ in 0..LOOKS {
