@@ -115,6 +115,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of `kind` that says `what`.
+    #[cold]
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
         let side = Side::default();
         Error { kind, cause: None, what: what.into(), config: None, step: None, side, call: None, errno: None, hint: None }
@@ -156,6 +157,7 @@ impl Error {
     }
 
     /// The same error, saying what was being done.
+    #[cold]
     #[must_use]
     pub fn doing(mut self, what: impl Into<String>) -> Error {
         self.what = what.into();
@@ -163,6 +165,7 @@ impl Error {
     }
 
     /// The same error, with advice.
+    #[cold]
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Error {
         self.hint = Some(hint.into());
@@ -284,9 +287,20 @@ pub trait Told<T> {
 }
 
 impl<T> Told<T> for crate::linux::call::Result<T> {
+    #[inline]
     fn told(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|error| Error::from(error).doing(what()))
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => Err(failed(error, what)),
+        }
     }
+}
+
+/// Apart from where it may happen: what is said of a failure would lie on the pages of what mostly runs.
+#[cold]
+#[inline(never)]
+fn failed(error: crate::linux::call::CallError, what: impl FnOnce() -> String) -> Error {
+    Error::from(error).doing(what())
 }
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl Cgroup {
 
     /// Has systemd make the cgroup, with a process in it; without the limits that systemd has no property for. After an error the unit
     /// is stopped, the process killed.
+    #[inline(never)] // Rare.
     pub fn create_unit(plan: &CgroupPlan, pid: i32) -> Result<Cgroup> {
         let (Some(unit), Some(properties)) = (&plan.saved.unit, &plan.unit) else {
             return Err(Error::new(Kind::Unsupported, "this plan has no unit of systemd"));
@@ -122,6 +123,7 @@ impl Cgroup {
 
     /// Where the kernel has BFQ's file for weights, systemd writes that too, on a scale of its own: it gets the number that leads to the
     /// weight which was asked. That is known when the cgroup is there.
+    #[inline(never)] // Rare.
     fn tell_weights(&self, unit: &SavedUnit, plan: &CgroupPlan) -> Result<()> {
         let weights: Vec<CgroupWrite> = plan.writes.iter().filter(|write| write.file == "io.bfq.weight").cloned().collect();
         let mut known = limits::resolved(&weights, |write| self.dir_of(write));
@@ -134,6 +136,7 @@ impl Cgroup {
 
     /// Takes over the cgroup that systemd has made: it is where the process is now, which is where it was planned unless systemd itself
     /// is in a container.
+    #[inline(never)] // Rare.
     fn adopt(&mut self, plan: &CgroupPlan, pid: i32) -> Result<()> {
         let lines = proc::cgroups(pid).told(|| format!("cannot find the cgroup of process {pid}"))?;
         let actual = lines.into_iter().find(|line| line.controllers.is_empty());
@@ -203,6 +206,7 @@ impl Cgroup {
 
     /// The same limits where the container's processes are, for whoever looks there. What holds is above: where the container has divided
     /// the leaf in a way that does not go with them, they are not shown.
+    #[inline(never)] // Rare.
     fn show_in_leaf(&self, writes: &[CgroupWrite]) {
         let Some(leaf) = &self.inner else { return };
         let shown = || writes.iter().filter(|write| write.tree == Tree::V2 && !write.file.starts_with("cgroup."));

@@ -189,6 +189,7 @@ fn seccomp_command(context: &Context) -> Result<u8> {
     }
 }
 
+#[inline(never)] // Rare.
 fn record_calls(context: &Context) -> Result<u8> {
     let id = match context.args.all("rest") {
         [] => Id::parse(&format!("seccomp-record-{}", context.caller.pid))?,
@@ -271,6 +272,7 @@ fn show_events(context: &Context) -> Result<u8> {
 }
 
 /// One count for Prometheus: of one container, or of all that there are.
+#[inline(never)] // Rare.
 fn scrape(context: &Context) -> Result<String> {
     let all = match context.args.text("id") {
         Some(id) => vec![usage::of(&context.store()?, &Id::parse(id)?)?],
@@ -364,6 +366,7 @@ fn remove(context: &Context) -> Result<u8> {
     Ok(DONE)
 }
 
+#[inline(never)] // Rare.
 fn show_list(context: &Context) -> Result<u8> {
     let format = context.args.text("format").unwrap_or("table");
     if !["table", "json"].contains(&format) {
@@ -402,6 +405,7 @@ fn invalid_format(format: &str) -> Error {
 
 /// What ps(1) of this host prints with these options (`-ef` where there are none).
 #[allow(clippy::disallowed_methods, reason = "ps(1) of the host, for whoever asks, with what he has open and set")]
+#[inline(never)] // Rare.
 fn ps_output(options: &[String]) -> Result<String> {
     let mut command = std::process::Command::new("ps");
     if options.is_empty() {
@@ -455,6 +459,7 @@ fn write_spec(context: &Context) -> Result<u8> {
 /// Exit status of `plan --diff` when something could not be compared, as diff(1) has it.
 pub const TROUBLE: u8 = 2;
 
+#[inline(never)] // Rare.
 fn show_plan(context: &Context) -> Result<u8> {
     if let Some(id) = context.args.text("diff") {
         return show_diff(context, id);
@@ -471,6 +476,7 @@ fn show_plan(context: &Context) -> Result<u8> {
     print(&if context.json()? { show::plan_json(&plan) } else { plan.to_string() }).map(|()| DONE)
 }
 
+#[inline(never)] // Rare.
 fn show_diff(context: &Context, id: &str) -> Result<u8> {
     let json = context.json()?;
     let bundle = context.args.text("bundle").map(request::absolute).transpose()?;

@@ -149,6 +149,7 @@ impl Drop for UsualUmask {
 }
 
 /// What the steps of the container's process took. Those that wait for the runtime wait as long as that takes.
+#[inline(never)] // Rare.
 pub(super) fn tell_times(steps: &[Step], times: &Times, debug: Warn<'_>) {
     let total = steps.len();
     for (step, (index, begin, end)) in steps.iter().zip(times.steps(trace::now())) {
@@ -157,6 +158,7 @@ pub(super) fn tell_times(steps: &[Step], times: &Times, debug: Warn<'_>) {
 }
 
 /// An exit status of 137 alone does not say who killed.
+#[inline(never)] // Rare.
 fn tell_lack_of_memory(lack: &dyn Fn() -> Option<Lack>, status: u8, warn: Warn<'_>) {
     const KILLED: u8 = 128 + libc::SIGKILL as u8;
     if status != KILLED {
@@ -325,6 +327,7 @@ impl Making<'_> {
     }
 
     /// `start` binds the socket for a container that was created; `run` is its own start.
+    #[inline(never)] // Rare.
     fn make_notify_socket(&mut self) -> Result<()> {
         notify::make_directory(&self.entry)?;
         if let (Verb::Run, Some(host)) = (self.request.verb, &self.request.notify_socket) {
@@ -361,6 +364,7 @@ impl Making<'_> {
         Ok(())
     }
 
+    #[inline(never)] // Rare.
     fn open_namespaces(&mut self, joins: &[Join]) -> Result<()> {
         for join in joins {
             let what = || format!("cannot join the {} namespace {}", crate::plan::namespaces::name(join.kind), join.path);
@@ -398,6 +402,7 @@ impl Making<'_> {
     }
 
     /// The process waits: it may be in its network namespace, or about to join it.
+    #[inline(never)] // Rare.
     fn move_net_device(&mut self, name: &str, new_name: &str) -> Result<()> {
         let network = match self.network.take() {
             Some(network) => network,
@@ -413,6 +418,7 @@ impl Making<'_> {
     }
 
     /// In the journal first: from then on a delete removes it.
+    #[inline(never)] // Rare.
     fn enter_resctrl(&mut self, resctrl: &Resctrl) -> Result<()> {
         let saved = rdt::prepare(resctrl)?;
         self.state.resctrl = Some(saved.clone());
@@ -420,6 +426,7 @@ impl Making<'_> {
         rdt::make(resctrl, &saved, self.spawned()?.pid())
     }
 
+    #[inline(never)] // Rare.
     fn runtime_hooks(&mut self) -> Result<()> {
         let sources = self.sources();
         self.spawned()?.await_hooks(sources)?;
@@ -440,12 +447,14 @@ impl Making<'_> {
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }
 
+    #[inline(never)] // Rare.
     fn send_pidfd(&mut self, path: &str) -> Result<()> {
         let socket = connect(path, "pidfd socket")?;
         socket::send(&socket, b"standard", &[self.spawned()?.pidfd()]).told(|| format!("cannot send the pidfd to {path}"))
     }
 
     /// Undoes what was made; `error` stays what is told.
+    #[inline(never)] // Rare.
     fn undo(mut self, store: &Store, error: Error) -> Error {
         let _span = trace::span(|| "undo what was made".into());
         let error = match &self.cgroup {

@@ -24,6 +24,7 @@ pub type Result<T> = std::result::Result<T, CallError>;
 
 impl CallError {
     /// A failure of `call`.
+    #[cold]
     pub fn new(call: impl Into<String>, errno: Errno) -> CallError {
         CallError { call: call.into(), errno }
     }
@@ -54,9 +55,20 @@ pub trait Call<T> {
 }
 
 impl<T> Call<T> for std::result::Result<T, Errno> {
+    #[inline]
     fn call(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|errno| CallError { call: call(), errno })
+        match self {
+            Ok(value) => Ok(value),
+            Err(errno) => Err(failed(errno, call)),
+        }
     }
+}
+
+/// Apart from where calls are made: what is said of a failure is more code than the call, and would lie on the pages of what mostly runs.
+#[cold]
+#[inline(never)]
+fn failed(errno: Errno, call: impl FnOnce() -> String) -> CallError {
+    CallError { call: call(), errno }
 }
 
 /// Repeats a call for as long as a signal interrupts it. Never for close(2), nor where a partial effect would happen twice.

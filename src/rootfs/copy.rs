@@ -18,6 +18,7 @@ use crate::linux::types::{Errno, NodeKind};
 const DEEPEST: u32 = 128;
 
 /// Copies what the directory `from` holds, and its own owner and attributes, into the new filesystem `to`.
+#[inline(never)] // Rare.
 pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let _exact = ExactModes::begin();
     copy_entries(&readable(from)?, to, 0)?;

@@ -118,6 +118,7 @@ impl RootFs {
     }
 
     /// mount(2), for parameters too long for fsconfig(2): the layers of an overlay.
+    #[inline(never)] // Rare.
     fn mount_classic(&mut self, new: &New, place: &OwnedFd, mount: &Mount) -> Result<()> {
         let told = || what(mount);
         let mut flags = classic_flags(mount.attr);
@@ -168,6 +169,7 @@ impl RootFs {
     }
 
     /// `copy-symlink`: the link itself, made where nothing is or found as it should be.
+    #[inline(never)] // Rare.
     fn copy_symlink(&self, link: &OwnedFd, mount: &Mount) -> Result<()> {
         let told = || what(mount);
         let target = fd::readlink_fd(link).told(told)?;
@@ -181,6 +183,7 @@ impl RootFs {
         }
     }
 
+    #[inline(never)] // Rare.
     fn remount(&mut self, mount: &Mount, parameters: Option<&[(String, Option<String>)]>) -> Result<()> {
         let told = || what(mount);
         let place = self.open_place(mount).told(told)?;
@@ -198,6 +201,7 @@ impl RootFs {
     }
 
     /// Takes away what is mounted at a place, with all below it. What uses it may go on with what it has open.
+    #[inline(never)] // Rare.
     pub fn unmount(&mut self, path: &str) -> Result<()> {
         self.forget_places();
         let told = || format!("cannot take away the mount at {path}");

@@ -156,6 +156,7 @@ fn tmpfs(mode: &str) -> Result<OwnedFd> {
 }
 
 /// A mount namespace with one empty directory, made by a process that does nothing else, on this CPU; the kernel copies ours for it.
+#[inline(never)] // Rare.
 fn new_namespace(cpu: Option<u32>) -> Result<Option<OwnedFd>> {
     let (wait, go) = fd::pipe()?;
     let (ready, made) = fd::pipe()?;

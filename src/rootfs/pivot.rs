@@ -44,6 +44,7 @@ impl RootFs {
     }
 
     /// `--no-pivot`: moves the root filesystem over `/`, unmounts or hides the host's mounts, and changes the root directory.
+    #[inline(never)] // Rare.
     pub fn move_root(&self) -> Result<()> {
         let what = || "cannot move the root filesystem to /".to_string();
         // What is unmounted here stays mounted on the host.

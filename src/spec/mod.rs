@@ -37,6 +37,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at a JSON path.
+    #[cold]
     pub fn new(at: impl Into<String>, rule: impl Into<String>) -> Problem {
         Problem { at: at.into(), rule: rule.into(), cause: None }
     }

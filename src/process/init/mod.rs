@@ -222,6 +222,7 @@ impl<'a> Init<'a> {
     }
 
     /// For exec: enters the container, all at once. The runtime has made this process undumpable (CVE-2016-9962).
+    #[inline(never)] // Rare.
     fn enter_container(&mut self, process: &OwnedFd, kinds: Namespaces) -> Result<()> {
         self.open_proc()?;
         namespaces::enter(process, kinds)?;
@@ -255,6 +256,7 @@ impl<'a> Init<'a> {
     }
 
     /// Tells when the steps so far began. Nobody depends on it.
+    #[inline(never)] // Rare.
     fn tell_times(&mut self, closed: bool) {
         if !self.timed {
             return;
@@ -396,6 +398,7 @@ impl<'a> Init<'a> {
     }
 
     /// Tells whoever waits for it what failed. Nobody may be there any more.
+    #[inline(never)] // Rare.
     fn fail(&self, mut error: Error, step: Option<usize>) {
         if let Some((index, step)) = step.and_then(|index| Some((index, self.work.steps.get(index)?))) {
             error.step = Some(((self.done + index) as u32 + 1, (self.done + self.work.steps.len()) as u32));
@@ -440,6 +443,7 @@ impl<'a> Init<'a> {
         }
     }
 
+    #[inline(never)] // Rare.
     fn await_runtime(&mut self) -> Result<()> {
         if self.hear()? != ToChild::Proceed {
             return Err(out_of_turn());
@@ -450,6 +454,7 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
+    #[inline(never)] // Rare.
     fn ask_for_runtime_hooks(&mut self) -> Result<()> {
         self.rootfs.iter_mut().for_each(RootFs::forget_places);
         self.say(&ToParent::AskHooks, None)?;
@@ -470,6 +475,7 @@ impl<'a> Init<'a> {
     }
 
     /// createContainer: in the container's namespaces, with the runtime's files still in sight, in the root filesystem's directory.
+    #[inline(never)] // Rare.
     fn create_container_hooks(&mut self) -> Result<()> {
         let told = || "cannot enter the root filesystem for the createContainer hooks".to_string();
         self.rootfs()?.forget_places();
@@ -480,6 +486,7 @@ impl<'a> Init<'a> {
         done
     }
 
+    #[inline(never)] // Rare.
     fn start_container_hooks(&mut self) -> Result<()> {
         self.run_hooks(&self.work.hooks.start_container, "created")
     }
@@ -489,6 +496,7 @@ impl<'a> Init<'a> {
         hooks::run_all(list, &state, None)
     }
 
+    #[inline(never)] // Rare.
     fn become_namespace_root(&mut self) -> Result<()> {
         identity::become_namespace_root()?;
         self.die_with_runtime()
@@ -504,6 +512,7 @@ impl<'a> Init<'a> {
         }
     }
 
+    #[inline(never)] // Rare.
     fn join(&mut self, joins: &[crate::plan::Join]) -> Result<()> {
         namespaces::join(joins, &self.joins)?;
         self.joins.clear();

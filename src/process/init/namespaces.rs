@@ -49,6 +49,7 @@ pub fn new_cgroup_namespace() -> Result<()> {
 
 /// A time namespace with these offsets, and into it: the kernel makes it for children first, and fixes the offsets with the first process
 /// in it.
+#[inline(never)] // Rare.
 pub fn new_time_namespace(offsets: &[TimeOffset]) -> Result<()> {
     let told = || "cannot make a time namespace".to_string();
     clone::unshare(Namespaces::TIME).told(told)?;
@@ -115,6 +116,7 @@ fn sysctl_path(key: &str) -> String {
 }
 
 /// The AppArmor profile that execve(2) enters.
+#[inline(never)] // Rare.
 pub fn apparmor_profile(proc: &Procfs, profile: &str) -> Result<()> {
     let text = format!("exec {profile}");
     // Kernels from 5.1 on have a directory of its own for each security module; without stacked modules the other file is the same.
@@ -129,6 +131,7 @@ pub fn apparmor_profile(proc: &Procfs, profile: &str) -> Result<()> {
 }
 
 /// The SELinux label that execve(2) enters.
+#[inline(never)] // Rare.
 pub fn selinux_label(proc: &Procfs, label: &str) -> Result<()> {
     proc.write("self/attr/exec", label.as_bytes())
         .told(|| format!("cannot set the SELinux label \"{label}\""))

@@ -84,6 +84,7 @@ fn container_null(rootfs: &RootFs) -> Result<Option<OwnedFd>> {
 
 impl Init<'_> {
     /// Opens a terminal of the container's devpts, makes it the standard streams and the session's, and hands over its other end.
+    #[inline(never)] // Rare.
     pub(super) fn open_console(&mut self, size: Option<(u16, u16)>) -> Result<()> {
         let told = || "cannot open a terminal of the container's /dev/pts".to_string();
         let (joining, foreground) = (self.joining, self.console.is_none());
