@@ -202,9 +202,9 @@ mod tests {
     fn a_process_goes_on_with_a_copy() {
         in_child(|| {
             assert_eq!(life(|| {}), (b"kept".to_vec(), pid::Exit::Code(7)));
-            let here = std::hint::black_box(0usize);
-            // As if the program had begun here: all frames up to this one are overwritten.
-            let words = (&raw const here as usize).next_multiple_of(PAGE) + PAGE;
+            // As if the program had begun in the midst of this: all frames below are overwritten, and nothing above, which is the thread's.
+            let room = std::hint::black_box([0u8; 3 * PAGE]);
+            let words = (room.as_ptr() as usize).next_multiple_of(PAGE) + PAGE;
             let before = || {
                 arena();
                 announce_stack(words);
