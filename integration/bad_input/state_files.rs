@@ -191,6 +191,7 @@ fn strangers_in_the_state_root() {
     mkfifo(&state_root().join("fifo"), Mode::S_IRWXU).unwrap();
     let list: Value = serde_json::from_str(&Call::new(&["list", "--format", "json"]).output().ok()).unwrap();
     assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(Call::new(&["list", "-q"]).output().ok().trim(), container.id);
     let mut bench = Bench::new();
     for id in ["file", "link", "fifo"] {
         for verb in ["state", "start", "delete"] {

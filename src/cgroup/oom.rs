@@ -23,7 +23,7 @@ pub struct Lack {
     pub reached: u64,
     /// The limit in bytes; none where there is none here, so that one above it, or the machine's memory, was the limit.
     pub limit: Option<u64>,
-    /// The most that was ever in use, in bytes; none where the kernel does not count that.
+    /// The most that was ever in use, in bytes; none where the kernel does not count that, or nothing was when it was asked.
     pub peak: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Cgroup {
                 kills: count("oom_kill"),
                 reached: count("max"),
                 limit: bytes(dir, "memory.max"),
-                peak: bytes(dir, "memory.peak"),
+                peak: bytes(dir, "memory.peak").filter(|peak| *peak > 0),
             })
         });
         of_v2.or_else(|| {

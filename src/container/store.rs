@@ -127,12 +127,13 @@ impl Store {
         Ok(status(state, signs(state, gate, || frozen.is(&state.cgroup))?))
     }
 
-    /// The ids there are, sorted.
+    /// The ids there are, sorted: names of directories, as far as the filesystem says what they are of.
     pub fn ids(&self) -> Result<Vec<Id>> {
         let told = || format!("cannot list the state root {}", self.path);
         let dir = fd::open_dir(&self.path).told(told)?;
-        let names = fd::names(&dir).told(told)?;
-        let mut ids: Vec<Id> = names.iter().filter_map(|name| Id::parse(name.to_str()?).ok()).collect();
+        let entries = fd::entries(&dir).told(told)?;
+        let directories = entries.iter().filter(|entry| matches!(entry.kind, libc::DT_DIR | libc::DT_UNKNOWN));
+        let mut ids: Vec<Id> = directories.filter_map(|entry| Id::parse(entry.name.to_str()?).ok()).collect();
         ids.sort();
         Ok(ids)
     }
