@@ -114,8 +114,8 @@ unsafe extern "C" fn note_pieces(info: *mut libc::dl_phdr_info, _size: usize, pi
     let waits = wait as fn(i32, &mut u8, &Pieces) -> nix::Result<usize> as usize;
     let (first, after) = (waits & !(PAGE - 1), (waits + WAITING).next_multiple_of(PAGE));
     for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
-        let start = (info.dlpi_addr as usize + header.p_vaddr as usize) & !(PAGE - 1);
-        let end = (info.dlpi_addr + header.p_vaddr + header.p_memsz) as usize;
+        let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+        let (start, end) = (start & !(PAGE - 1), start.wrapping_add(header.p_memsz as usize));
         pieces.add(start, if (start..end).contains(&first) { first } else { end });
         if (start..end).contains(&after) {
             pieces.add(after, end);

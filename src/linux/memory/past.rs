@@ -135,9 +135,10 @@ unsafe extern "C" fn note_statics(info: *mut libc::dl_phdr_info, size: usize, st
     let (info, statics) = unsafe { (&*info, &mut *statics.cast::<Statics>()) };
     // SAFETY: as above.
     let headers = unsafe { super::headers(info) };
+    // What an object's addresses count from may lie below 0: that of a vDSO which is not where it was linked to be.
     let place = |header: &libc::Elf64_Phdr| {
-        let start = info.dlpi_addr as usize + header.p_vaddr as usize;
-        (start, start + header.p_memsz as usize)
+        let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+        (start, start.wrapping_add(header.p_memsz as usize))
     };
     let relocated = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO).map(place).unwrap_or_default();
     for header in headers {
