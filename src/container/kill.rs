@@ -2,8 +2,8 @@
 //! `kill`: send a signal to the container's process (runtime.md, Kill).
 //!
 //! 1. A container that is neither created nor running gets an error, and no signal.
-//! 2. The signal goes to the first process, by pidfd, which is all that says whether it is there; or, with `--all`, and for SIGKILL where the container has no pid namespace that
-//!    would die with its first process, to every process of its cgroup.
+//! 2. The signal goes to the first process, by pidfd, which is all that says whether it is there; or, with `--all`, and for SIGKILL where
+//!    the container has no pid namespace that would die with its first process, to every process of its cgroup.
 
 use super::init_process;
 use super::state::{State, Status};

@@ -72,8 +72,8 @@ pub(super) fn change_directory(path: &str) -> Result<()> {
 }
 
 impl Init<'_> {
-    /// The working directory, made where it is missing, but not for exec: what is not there was written wrongly. Where user 0 may not enter it, perhaps the program's user may (a directory of
-    /// NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
+    /// The working directory, made where it is missing, but not for exec: what is not there was written wrongly. Where user 0 may not
+    /// enter it, perhaps the program's user may (a directory of NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
     /// too, because here it is still user 0; runc does both.
     pub(super) fn enter_directory(&mut self, path: &str) -> Result<()> {
         // This leads nowhere else, whatever the image has.
