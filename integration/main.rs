@@ -39,6 +39,7 @@ mod fields_seccomp;
 mod fields_table;
 mod harness;
 mod hooks;
+mod kept_programs;
 mod lifecycle;
 mod limits;
 mod live_mounts;
@@ -75,6 +76,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "rootfs", tests: rootfs::TESTS },
     Group { name: "mounts", tests: mounts::TESTS },
     Group { name: "mount_namespace", tests: mount_namespace::TESTS },
+    Group { name: "kept_programs", tests: kept_programs::TESTS },
     Group { name: "live_mounts", tests: live_mounts::TESTS },
     Group { name: "terminal", tests: terminal::TESTS },
     Group { name: "seccomp", tests: seccomp::TESTS },

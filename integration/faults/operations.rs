@@ -6,8 +6,8 @@ pub struct Operation {
     /// Of the row.
     pub name: &'static str,
     /// What it finds: nothing, an `image` of a container, or a container that is `created`, `running`, `paused` or `stopped`;
-    /// `root running` is root's; a `crowd` is a host with many mounts, which keeps no mount namespace for them yet, and one of somebody
-    /// else's in a directory that is bound.
+    /// `root running` is root's; a `crowd` is a host with many mounts, which keeps neither a mount namespace for them nor a device
+    /// program yet, and a mount namespace of somebody else's in a directory that is bound.
     pub before: &'static str,
     /// Its words; BUNDLE, PIDFILE, IMAGES and ID stand for what they say, ENDING for a bundle whose program ends at
     /// once, ROOT for one whose program is root's, PLAIN for one without hooks.

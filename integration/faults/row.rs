@@ -312,6 +312,9 @@ impl Row {
                 let kept = fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!("{KEPT}/ns"));
                 let _ = umount2(KEPT, MntFlags::MNT_DETACH);
                 fs::remove_dir_all(Path::new(KEPT).parent().unwrap()).map_err(|error| error.to_string())?;
+                // Nor are device programs kept yet; a mount that has been refused is tried anew.
+                let _ = umount2(PROGRAMS, MntFlags::MNT_DETACH);
+                let _ = fs::remove_dir(PROGRAMS).or_else(|_| fs::remove_file(PROGRAMS));
                 if kept { Ok(()) } else { Err("the host keeps no mount namespace any more".into()) }
             }
             _ => Ok(()),
@@ -445,6 +448,8 @@ impl Row {
 
 /// Where the mount namespace is kept.
 const KEPT: &str = "/run/berth.mntns/own";
+/// Where device programs are.
+const PROGRAMS: &str = "/run/berth.bpf";
 
 /// Makes this a host with many mounts, in a mount namespace and with a /run of its own. All on one CPU: Linux 6.18 numbers namespaces by
 /// CPU, and mounts only those that it takes for younger than one's own.

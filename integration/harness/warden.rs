@@ -44,8 +44,8 @@ pub fn watch(name: &str, deadline: Duration) -> ! {
 
     let mut left = left_processes();
     left.extend(left_cgroups(&format!("bt-{}-", std::process::id())));
-    // What berth keeps on a host with many mounts is meant to stay; it ends with this mount namespace.
-    let kept = |mount: &&look::Mount| mount.at.starts_with("/run/berth.mntns/");
+    // What berth keeps for the next containers is meant to stay; it ends with this mount namespace.
+    let kept = |mount: &&look::Mount| mount.at.starts_with("/run/berth.mntns/") || mount.at == "/run/berth.bpf";
     let now = look::mounts();
     let new = now.iter().filter(|mount| !kept(mount) && !mounts.iter().any(|old| old.id == mount.id));
     left.extend(new.map(|mount| format!("mount {}", mount.line)));

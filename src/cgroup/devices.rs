@@ -5,7 +5,7 @@
 //! The program is attached beside those of other owners (systemd, outer containers): a device can be used where all of them agree.
 
 use super::path::Dir;
-use super::{Cgroup, systemd};
+use super::{Cgroup, kept, systemd};
 use crate::error::{Code, Error, Result, Told};
 use crate::linux::types::Errno;
 use crate::linux::{bpf, call};
@@ -39,18 +39,27 @@ impl Cgroup {
 }
 
 fn attach(dir: &Dir, filter: &DeviceFilter, fresh: bool) -> call::Result<()> {
-    let program = bpf::load_device_program(NAME, &filter.program)?;
-    let mut old = Vec::new();
-    for id in if fresh { Vec::new() } else { bpf::query(dir)? } {
+    let program =
+        if filter.keep { kept::program(NAME, &filter.program)? } else { bpf::load_device_program(NAME, &filter.program)? };
+    if fresh {
+        return bpf::attach(dir, &program, None);
+    }
+    let (_, own) = bpf::name_and_id(&program)?;
+    let (mut old, mut there) = (Vec::new(), false);
+    for id in bpf::query(dir)? {
         // One that has gone since was not ours: ours go only through us.
         let Ok(attached) = bpf::program_by_id(id) else { continue };
-        if bpf::program_name(&attached)? == NAME {
+        if id == own {
+            there = true;
+        } else if bpf::name_and_id(&attached)?.0 == NAME {
             old.push(attached);
         }
     }
     let mut old = old.into_iter();
-    // At no moment without a filter: the new one takes the place of the old.
-    bpf::attach(dir, &program, old.next().as_ref())?;
+    // At no moment without a filter: the new one takes the place of the old. The same program cannot be attached twice.
+    if !there {
+        bpf::attach(dir, &program, old.next().as_ref())?;
+    }
     for more in old {
         bpf::detach(dir, &more)?;
     }

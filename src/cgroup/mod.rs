@@ -10,6 +10,7 @@ pub mod dbus;
 mod delegate;
 mod devices;
 pub mod exec;
+mod kept;
 mod limits;
 pub mod oom;
 pub mod path;

@@ -346,7 +346,7 @@ fn devices_are_filtered_and_the_filter_replaced() {
     }
     let filter = |rules: &[DeviceRule]| {
         let rules = with_defaults(rules, "").unwrap();
-        DeviceFilter { program: program(&rules, "").unwrap(), optional: false, unit: vec![] }
+        DeviceFilter { program: program(&rules, "").unwrap(), optional: false, keep: false, unit: vec![] }
     };
     let rule = |allow, major, minor, access: &str| DeviceRule {
         allow,

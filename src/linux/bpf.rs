@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! bpf(2) for the device programs of cgroup2: load, attach, query, pin. Used by `cgroup`.
+//! bpf(2) for the device programs of cgroup2: load, attach, query, keep. Used by `cgroup`.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -192,16 +192,74 @@ pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attribute).map(new_fd).call(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {{{id}}})"))
 }
 
-/// The name that a program was loaded under; BPF_OBJ_GET_INFO_BY_FD.
-pub fn program_name(program: impl AsFd) -> Result<String> {
-    // struct bpf_prog_info up to `name`, its last member that is read: the kernel fills as much as it is given.
-    let mut info = [0u8; 80];
-    let mut attribute =
-        Info { bpf_fd: program.as_fd().as_raw_fd() as u32, info_len: info.len() as u32, info: info.as_mut_ptr() as u64 };
+/// What the kernel tells of a program: struct bpf_prog_info up to `btf_id` and what fills it up to eight bytes. The kernel takes and gives
+/// as much of it as the caller knows.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_len: u32,
+    instructions_len: u32,
+    jited: u64,
+    instructions: u64,
+    load_time: u64,
+    created_by_uid: u32,
+    map_count: u32,
+    map_ids: u64,
+    name: [u8; 16],
+    ifindex: u32,
+    gpl_compatible: u32,
+    netns_dev: u64,
+    netns_ino: u64,
+    symbol_count: u32,
+    function_count: u32,
+    symbols: u64,
+    function_lens: u64,
+    btf_id: u32,
+    function_info_size: u32,
+}
+
+impl ProgramInfo {
+    fn name(&self) -> &[u8] {
+        self.name.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// BPF_OBJ_GET_INFO_BY_FD, and as many of the program's instructions as there is room for.
+fn info(program: impl AsFd, room: &mut [BpfInsn]) -> Result<ProgramInfo> {
+    let mut info = ProgramInfo {
+        instructions_len: size_of_val(room) as u32,
+        instructions: if room.is_empty() { 0 } else { room.as_mut_ptr() as u64 },
+        ..ProgramInfo::default()
+    };
+    let mut attribute = Info {
+        bpf_fd: program.as_fd().as_raw_fd() as u32,
+        info_len: size_of::<ProgramInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attribute).call(|| format!("bpf(BPF_OBJ_GET_INFO_BY_FD, {{{}}})", attribute.bpf_fd))?;
-    let name = &info[64..];
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    Ok(String::from_utf8_lossy(&name[..end]).into_owned())
+    Ok(info)
+}
+
+/// The name that a program was loaded under, and its id.
+pub fn name_and_id(program: impl AsFd) -> Result<(String, u32)> {
+    let info = info(program, &mut [])?;
+    Ok((String::from_utf8_lossy(info.name()).into_owned(), info.id))
+}
+
+/// Whether this is what [`load_device_program`] makes of `name` and `instructions`, by the kernel's own copy of them, which nobody can
+/// change. Not with a BTF: only what has one can get other code later (BPF_PROG_TYPE_EXT). False as well where the kernel has rewritten
+/// the program (net.core.bpf_jit_harden=2), or does not show it to this user.
+pub fn is_device_program(program: impl AsFd, name: &str, instructions: &[BpfInsn]) -> bool {
+    let mut found = vec![BpfInsn { code: 0, regs: 0, off: 0, imm: 0 }; instructions.len()];
+    info(program, &mut found).is_ok_and(|info| {
+        let of_ours = info.kind == BPF_PROG_TYPE_CGROUP_DEVICE && info.name() == name.as_bytes() && info.btf_id == 0;
+        // Null: kept back.
+        let told = info.instructions != 0 && info.instructions_len as usize == size_of_val(instructions);
+        of_ours && told && found == instructions
+    })
 }
 
 /// BPF_OBJ_PIN: keeps a program under a path of a bpffs.
@@ -214,12 +272,11 @@ pub fn pin(program: impl AsFd, path: impl AsRef<OsStr>) -> Result<()> {
     Ok(())
 }
 
-/// BPF_OBJ_GET: the program kept under a path of a bpffs.
-pub fn pinned(path: impl AsRef<OsStr>) -> Result<OwnedFd> {
-    let path = path.as_ref();
-    let c_path = call::c_path(path, "bpf")?;
-    let mut attribute = Object { pathname: c_path.as_ptr() as u64, ..Object::default() };
-    bpf(BPF_OBJ_GET, &mut attribute).map(new_fd).call(|| format!("bpf(BPF_OBJ_GET, {{{}}})", call::text(path)))
+/// BPF_OBJ_GET: the program kept under a path of a bpffs. Whoever asks can do without one: no message is made of a failure.
+pub fn pinned(path: impl AsRef<OsStr>) -> std::result::Result<OwnedFd, Errno> {
+    let path = call::c_path(path.as_ref(), "bpf").map_err(|error| error.errno)?;
+    let mut attribute = Object { pathname: path.as_ptr() as u64, ..Object::default() };
+    bpf(BPF_OBJ_GET, &mut attribute).map(new_fd)
 }
 
 #[cfg(test)]
@@ -260,7 +317,8 @@ mod tests {
             let first = query(cgroup).unwrap();
             assert_eq!(first.len(), 1);
             let again = program_by_id(first[0]).unwrap();
-            assert_eq!(program_name(&again).unwrap(), "berth_test");
+            assert_eq!(name_and_id(&again).unwrap(), ("berth_test".to_string(), first[0]));
+            assert_eq!(attach(cgroup, &allow, None).unwrap_err().errno, Errno::EINVAL);
             attach(cgroup, &deny, Some(&again)).unwrap();
             let second = query(cgroup).unwrap();
             assert!(second.len() == 1 && second != first);
@@ -297,9 +355,73 @@ mod tests {
             set_propagation("/", Propagation::Private, true).unwrap();
             move_mount(new_mount("bpf", [], 0).unwrap(), scratch.dir()).unwrap();
             let path = scratch.path().join("devices");
-            assert_eq!(pinned(&path).unwrap_err().errno, Errno::ENOENT);
+            assert_eq!(pinned(&path).unwrap_err(), Errno::ENOENT);
             pin(load_device_program("berth_test", &constant(1)).unwrap(), &path).unwrap();
-            pinned(&path).unwrap();
+            let kept = pinned(&path).unwrap();
+            assert!(is_device_program(&kept, "berth_test", &constant(1)));
+            assert!(!is_device_program(&kept, "berth_test", &constant(0)));
+            assert!(!is_device_program(&kept, "berth_test", &constant(1)[..1]));
+            assert!(!is_device_program(&kept, "berth_test", &[constant(1), constant(1)].concat()));
+            assert!(!is_device_program(&kept, "berth_tes", &constant(1)));
+            assert!(!is_device_program(scratch.dir(), "berth_test", &constant(1)));
         });
+    }
+
+    /// A program with the same name and instructions, as somebody would load it who means to give it other code later.
+    #[test]
+    fn a_program_that_can_be_extended_is_not_ours() {
+        if !is_root() {
+            return;
+        }
+        let btf = load_btf();
+        #[repr(C)]
+        #[derive(Default)]
+        struct LoadWithBtf {
+            load: Load,
+            ifindex: u32,
+            expected_attach_type: u32,
+            btf_fd: u32,
+            func_info_rec_size: u32,
+            func_info: u64,
+            func_info_cnt: u32,
+            pad: u32,
+        }
+        let (program, function) = (constant(1), [0u32, 3]);
+        let mut attribute = LoadWithBtf {
+            load: Load {
+                prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,
+                insn_cnt: 2,
+                insns: program.as_ptr() as u64,
+                license: c"GPL".as_ptr() as u64,
+                prog_name: *b"berth_test\0\0\0\0\0\0",
+                ..Load::default()
+            },
+            expected_attach_type: BPF_CGROUP_DEVICE,
+            btf_fd: btf.as_raw_fd() as u32,
+            func_info_rec_size: 8,
+            func_info: function.as_ptr() as u64,
+            func_info_cnt: 1,
+            ..LoadWithBtf::default()
+        };
+        let loaded = bpf(BPF_PROG_LOAD, &mut attribute).map(new_fd).unwrap();
+        assert_eq!(name_and_id(&loaded).unwrap().0, "berth_test");
+        assert!(!is_device_program(&loaded, "berth_test", &program));
+    }
+
+    /// BPF_BTF_LOAD of `int f(void *)`.
+    fn load_btf() -> OwnedFd {
+        const BPF_BTF_LOAD: u32 = 18;
+        const STRINGS: &[u8] = b"\0int\0f\0c\0";
+        // 1: int. 2: a function that returns it and takes c, a 4. 3: f, one such that is global. 4: void *. Names by their offsets.
+        let types: &[u32] =
+            &[&[1, 1 << 24, 4, 1 << 24 | 32][..], &[0, 13 << 24 | 1, 1, 7, 4], &[5, 12 << 24 | 1, 2], &[0, 2 << 24, 0]].concat();
+        let header: &[u32] =
+            &[1 << 16 | 0xeb9f, 24, 0, size_of_val(types) as u32, size_of_val(types) as u32, STRINGS.len() as u32];
+        let mut data: Vec<u8> = header.iter().chain(types).flat_map(|word| word.to_ne_bytes()).collect();
+        data.extend(STRINGS);
+        // btf, its log, the sizes of both, and the log's level.
+        let address = data.as_ptr() as u64;
+        let mut attribute = [address as u32, (address >> 32) as u32, 0, 0, data.len() as u32, 0, 0, 0];
+        bpf(BPF_BTF_LOAD, &mut attribute).map(new_fd).unwrap()
     }
 }

@@ -151,6 +151,8 @@ pub struct DeviceFilter {
     pub program: Vec<BpfInsn>,
     /// Go on without it where the kernel does not let this user load it: such a user can make no device node either.
     pub optional: bool,
+    /// The host keeps it, once loaded, for the next container with the same rules: root's alone, over the whole machine.
+    pub keep: bool,
     /// The same for systemd, where its unit has the cgroup; the user's systemd can filter no devices.
     pub unit: Vec<systemd::Property>,
 }
@@ -361,7 +363,7 @@ pub fn device_filter(resources: &Resources, at: &str, host: &Host, of_unit: bool
     let rules = devices_filter::with_defaults(&resources.devices, at)?;
     let program = devices_filter::program(&rules, &field).map_err(|problem| vec![problem])?;
     let unit = if of_unit && host.privileged() { systemd_devices::of_rules(&rules) } else { Vec::new() };
-    Ok(DeviceFilter { program, optional: !host.privileged(), unit })
+    Ok(DeviceFilter { program, optional: !host.privileged(), keep: host.privileged(), unit })
 }
 
 /// No cgroup is made; what was asked of it is named.

@@ -551,6 +551,18 @@ fn device_rules_in_v1_alone() {
 }
 
 #[test]
+fn programs_are_kept_by_the_machines_root_alone() {
+    let of = |host: &Host| {
+        let filter = device_filter(&resources("{}"), "", host, false).unwrap();
+        (filter.keep, filter.optional)
+    };
+    let host = Host::example();
+    assert_eq!(of(&host), (true, false));
+    assert_eq!(of(&Host { initial_user_namespace: false, ..host.clone() }), (false, true));
+    assert_eq!(of(&Host { euid: 1000, ..host }), (false, true));
+}
+
+#[test]
 fn the_saved_form_is_small_and_comes_back() {
     let saved = plan(&spec("{}"), &request(CgroupManager::Cgroupfs), &Host::example()).unwrap().saved;
     let json = serde_json::to_string(&saved).unwrap();
