@@ -62,6 +62,17 @@ impl Procfs {
     }
 }
 
+/// Writes `bytes` to a file of the process's directory in the procfs on /proc (`oom_score_adj`) with one write(2), after making sure that it
+/// is a procfs's. EXDEV where it is not, ELOOP where a link is on the way.
+pub fn write_of(pid: i32, name: &str, bytes: &[u8]) -> Result<()> {
+    let no_links = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let file = fd::openat2(nix::fcntl::AT_FDCWD, &format!("/proc/{pid}/{name}"), OFlag::O_WRONLY | OFlag::O_NOCTTY, 0, no_links)?;
+    if fd::statfs(&file)?.magic != fd::magic::PROC {
+        return Err(CallError::new(format!("fstatfs({}): not a file of a procfs", call::fd(&file)), Errno::EXDEV));
+    }
+    fd::write_once(file, bytes)
+}
+
 impl<'a> Procfs<BorrowedFd<'a>> {
     /// A procfs that this process has mounted itself, whole, by the descriptor that the mount was made as.
     pub fn just_made(root: BorrowedFd<'a>) -> Self {
@@ -369,6 +380,16 @@ mod tests {
             move_mount(&other, fd::open("/proc/uptime", OFlag::O_PATH).unwrap()).unwrap();
             assert_eq!(host.read("uptime").unwrap_err().errno, Errno::EXDEV);
             assert_eq!(Procfs::detached(false).unwrap().read("uptime").map(|_| ()), Ok(()));
+            let own = crate::linux::pid::getpid();
+            assert_eq!(write_of(own, "comm", b"renamed"), Ok(()));
+            assert_eq!(write_of(own, "exe", b"").unwrap_err().errno, Errno::ELOOP);
+            let tmpfs = fd::openat(fd::open_dir("/proc/sys").unwrap(), "comm", OFlag::O_CREAT | OFlag::O_WRONLY, 0o600).unwrap();
+            move_mount(
+                crate::linux::mount::clone_tree(&tmpfs, false).unwrap(),
+                fd::open("/proc/self/comm", OFlag::O_PATH).unwrap(),
+            )
+            .unwrap();
+            assert_eq!(write_of(own, "comm", b"elsewhere").unwrap_err().errno, Errno::EXDEV);
             move_mount(new_mount("tmpfs", [], 0).unwrap(), fd::open_dir_path("/proc").unwrap()).unwrap();
             assert_eq!(Procfs::host().unwrap_err().errno, Errno::EXDEV);
             // A directory of procfs in place of its root.

@@ -14,9 +14,8 @@ use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks::HookState;
 use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
-use crate::linux::proc::Procfs;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, environment, exe, probe, signal, socket};
+use crate::linux::{cred, environment, exe, probe, proc, signal, socket};
 use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
 use crate::process::init::{self, InitContext, Work, namespaces};
@@ -177,9 +176,7 @@ impl Spawned {
     /// How ready the kernel is to kill it when memory runs out: -1000 to 1000; proc_pid_oom_score_adj(5).
     pub fn oom_score_adj(&self, adjust: i32) -> Result<()> {
         let told = || format!("cannot set oom_score_adj to {adjust}");
-        let proc = Procfs::host().told(told)?;
-        let wrote = proc.write(&format!("{}/oom_score_adj", self.pid), adjust.to_string().as_bytes());
-        wrote.told(told).map_err(|error| match error.errno {
+        proc::write_of(self.pid, "oom_score_adj", adjust.to_string().as_bytes()).told(told).map_err(|error| match error.errno {
             Some(Errno::EACCES) => error.cause(Code::OomScore).hint("less than the runtime's own value needs CAP_SYS_RESOURCE"),
             _ => error,
         })

@@ -40,9 +40,17 @@ global_asm!(
     options(att_syntax)
 );
 
+// What musl calls before `main`, in place of the `_init` of crti.o, which does nothing either, but lies behind all other code: a page fault,
+// and 64 KiB that are resident, of every command (hack/link-hot).
+#[cfg(target_env = "musl")]
+global_asm!(".globl __wrap__init", ".type __wrap__init,@function", "__wrap__init:", "ret", options(att_syntax));
+
 unsafe extern "C" {
     /// The entry point.
     pub fn berth_entry();
+    /// Nothing.
+    #[cfg(target_env = "musl")]
+    fn __wrap__init();
 }
 
 /// Bytes for what system calls fill.
@@ -160,3 +168,6 @@ unsafe extern "C" fn touch(stack: usize, kind: u32, program: usize) {
 /// Keeps the entry point in the program, whoever links it.
 #[used]
 static ENTRY: unsafe extern "C" fn() = berth_entry;
+#[cfg(target_env = "musl")]
+#[used]
+static INIT: unsafe extern "C" fn() = __wrap__init;

@@ -76,43 +76,108 @@ pub unsafe extern "C" fn run_through_view(stack: usize, room: usize, program: us
 /// execve(2) was given: where another file has come to be there since, an upgrade, that one is run.
 unsafe fn make(path: usize, stack: usize, room: usize, program: usize) {
     const ST_RDONLY: usize = 1;
+    let empty = b"\0" as *const u8 as usize;
+    // SAFETY: all strings end with NUL, the structure is as large as the kernel's, the lists end with null. What is opened here is closed
+    // by the program proper, or below.
+    unsafe {
+        // struct statfs: f_flags is its eleventh word.
+        if call(libc::SYS_statfs, path, room, 0, 0, 0) != 0 || word(room + 10 * WORD) & ST_RDONLY != 0 {
+            return;
+        }
+        let directory = view_of_directory(path, room);
+        if directory.0 >= 0 {
+            let file = open_beneath(directory.0 as usize, directory.1);
+            if file >= 0 && go_on(directory.0 as usize, file as usize, stack, room, program) {
+                return;
+            }
+            call(libc::SYS_close, directory.0 as usize, 0, 0, 0, 0);
+        }
+        let mount = view(path);
+        if mount < 0 {
+            return;
+        }
+        let mount = mount as usize;
+        let file = open_view(mount, room);
+        if file >= 0 && go_on(mount, file as usize, stack, room, program) {
+            return;
+        }
+        // The second run proves by it what it runs from, and closes it.
+        call(libc::SYS_fcntl, mount, libc::F_SETFD as usize, 0, 0, 0);
+        let argv = stack + WORD;
+        call(libc::SYS_execveat, mount, empty, argv, argv + (word(stack) + 1) * WORD, libc::AT_EMPTY_PATH as usize);
+        call(libc::SYS_close, mount, 0, 0, 0, 0);
+    }
+}
+
+/// A detached read-only mount of what is at this path, close-on-exec; below 0, the kernel says no.
+unsafe fn view(path: usize) -> isize {
     const OPEN_TREE_CLONE: usize = 1;
     const CLOEXEC: usize = libc::O_CLOEXEC as usize;
     const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
     /// The standard streams: one that the caller left closed must not become the view.
     const STREAMS: isize = 2;
     let empty = b"\0" as *const u8 as usize;
-    // struct statfs: f_flags is its eleventh word. struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
+    // struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
     let read_only = [1u64, 0, 0, 0];
-    // SAFETY: all strings end with NUL, both structures are as large as the kernel's, the lists end with null. What is opened here is
-    // closed by the program proper, or below.
+    // SAFETY: the strings end with NUL, the structure is as large as the kernel's.
     unsafe {
-        if call(libc::SYS_statfs, path, room, 0, 0, 0) != 0 || word(room + 10 * WORD) & ST_RDONLY != 0 {
-            return;
-        }
         let mount = call(libc::SYS_open_tree, libc::AT_FDCWD as usize, path, OPEN_TREE_CLONE | CLOEXEC, 0, 0);
         if mount < 0 {
-            return;
+            return mount;
         }
         let view = mount as usize;
         if mount > STREAMS && call(libc::SYS_mount_setattr, view, empty, EMPTY_PATH, &raw const read_only as usize, 32) == 0 {
-            if go_on(view, stack, room, program) {
-                return;
-            }
-            // The second run proves by it what it runs from, and closes it.
-            call(libc::SYS_fcntl, view, libc::F_SETFD as usize, 0, 0, 0);
-            let argv = stack + WORD;
-            call(libc::SYS_execveat, view, empty, argv, argv + (word(stack) + 1) * WORD, EMPTY_PATH);
+            return mount;
         }
         call(libc::SYS_close, view, 0, 0, 0, 0);
+        -1
     }
 }
 
-/// Whether this program, at the first of its instructions, runs from the file that `mount` is a view of from now on.
-unsafe fn go_on(mount: usize, stack: usize, room: usize, program: usize) -> bool {
-    // SAFETY: `room` is larger than the path and the digits of any number. What is opened is closed, or told.
+/// The [`view`] of the directory that the path leads to, and the name in there: a file can be opened in it, where that of a file alone is a
+/// place and no file, which takes a look into /proc (20 of 25 us).
+unsafe fn view_of_directory(path: usize, room: usize) -> (isize, usize) {
+    // SAFETY: the path ends with NUL; `room` has [`ROOM`] bytes.
     unsafe {
-        // open_tree(2) gives a place and no file, which cannot be mapped.
+        let (mut at, mut name) = (0, 0);
+        while *((path + at) as *const u8) != 0 {
+            if at + 2 > ROOM {
+                return (-1, 0);
+            }
+            let byte = *((path + at) as *const u8);
+            *((room + at) as *mut u8) = byte;
+            at += 1;
+            if byte == b'/' {
+                name = at;
+            }
+        }
+        // Without a slash it lies in the working directory, and `/` is kept.
+        if name == 0 {
+            *(room as *mut u8) = b'.';
+            *((room + 1) as *mut u8) = 0;
+        } else {
+            *((room + name) as *mut u8) = 0;
+        }
+        (view(room), path + name)
+    }
+}
+
+/// Opens a file in the view of its directory, for reading. A link that leads elsewhere is refused: the file would not be seen through the
+/// view.
+unsafe fn open_beneath(directory: usize, name: usize) -> isize {
+    const RESOLVE_NO_XDEV: u64 = 1;
+    const RESOLVE_NO_MAGICLINKS: u64 = 2;
+    const RESOLVE_BENEATH: u64 = 8;
+    // struct open_how: flags, mode, resolve.
+    let how = [(libc::O_RDONLY | libc::O_CLOEXEC) as u64, 0, RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH];
+    // SAFETY: the name ends with NUL, the structure is as large as the kernel's first.
+    unsafe { call(libc::SYS_openat2, directory, name, &raw const how as usize, 24, 0) }
+}
+
+/// Opens the file that the mount is a view of, for reading.
+unsafe fn open_view(mount: usize, room: usize) -> isize {
+    // SAFETY: `room` is larger than the path and the digits of any number.
+    unsafe {
         let path = b"/proc/self/fd/";
         let mut at = 0;
         while at < path.len() {
@@ -120,11 +185,14 @@ unsafe fn go_on(mount: usize, stack: usize, room: usize, program: usize) -> bool
             at += 1;
         }
         number_to_text(mount, room + at);
-        let file = call(libc::SYS_openat, libc::AT_FDCWD as usize, room, (libc::O_RDONLY | libc::O_CLOEXEC) as usize, 0, 0);
-        if file < 0 {
-            return false;
-        }
-        let file = file as usize;
+        call(libc::SYS_openat, libc::AT_FDCWD as usize, room, (libc::O_RDONLY | libc::O_CLOEXEC) as usize, 0, 0)
+    }
+}
+
+/// Whether this program, at the first of its instructions, runs from `file`, as seen through `mount`, from now on; else the file is closed.
+unsafe fn go_on(mount: usize, file: usize, stack: usize, room: usize, program: usize) -> bool {
+    // SAFETY: as the caller says. What is open is closed, or told.
+    unsafe {
         if is_this_program(file, room, program) && map_again(file, program) && set_exe(file, stack, room, program) {
             // Only now: before, this memory was the old file's.
             (MOUNT, FILE) = (mount as i32, file as i32);

@@ -24,7 +24,7 @@ pub use call_names::CallNames;
 pub use docker::*;
 pub use linux::*;
 pub(crate) use object::object;
-pub use object::{Field, Item, Object, Strict, Value, read_object, write_object};
+pub use object::{Field, Item, Object, Place, Strict, read_object, read_object_into, write_object};
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;

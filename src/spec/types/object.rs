@@ -30,7 +30,13 @@ pub trait Object: Default {
 
 /// Reads an object: what `Deserialize` of every [`Object`] does.
 pub fn read_object<'de, T: Object, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-    from.deserialize_map(Reader(PhantomData))
+    let mut object = T::default();
+    read_object_into(&mut object, from).map(|()| object)
+}
+
+/// Reads an object where it is to be: a configuration is some kilobytes, which else would be moved from level to level.
+pub fn read_object_into<'de, T: Object, D: Deserializer<'de>>(object: &mut T, from: D) -> Result<(), D::Error> {
+    from.deserialize_map(Reader(object))
 }
 
 /// Writes an object: what `Serialize` of every [`Object`] does.
@@ -40,18 +46,18 @@ pub fn write_object<T: Object, S: Serializer>(object: &T, to: S) -> Result<S::Ok
     map.end()
 }
 
-struct Reader<T>(PhantomData<T>);
+/// Reads into an object that has nothing but defaults.
+struct Reader<'a, T>(&'a mut T);
 
-impl<'de, T: Object> Visitor<'de> for Reader<T> {
-    type Value = T;
+impl<'de, T: Object> Visitor<'de> for Reader<'_, T> {
+    type Value = ();
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<T, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<(), A::Error> {
         const { assert!(T::NAMES.len() <= 32, "a bit for each field") };
-        let mut object = T::default();
         let mut seen = 0u32;
         while let Some(name) = from.next_key_seed(NameIn(T::NAMES))? {
             let Some(index) = name else {
@@ -62,13 +68,13 @@ impl<'de, T: Object> Visitor<'de> for Reader<T> {
                 return Err(Error::duplicate_field(T::NAMES[index]));
             }
             seen |= 1 << index;
-            object.read_field(index, &mut from)?;
+            self.0.read_field(index, &mut from)?;
         }
         let missing = T::REQUIRED & !seen;
         if missing != 0 {
             return Err(Error::missing_field(T::NAMES[missing.trailing_zeros() as usize]));
         }
-        Ok(object)
+        Ok(())
     }
 }
 
@@ -99,12 +105,24 @@ impl Visitor<'_> for NameIn {
 pub trait Item: Sized {
     /// Reads the value.
     fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+
+    /// Reads the value into an empty place.
+    fn read_into_option<'de, D: Deserializer<'de>>(place: &mut Option<Self>, from: D) -> Result<(), D::Error> {
+        *place = Some(Self::read_item(from)?);
+        Ok(())
+    }
 }
 
 /// A value that may stand in a field: how it is read when null, and when it need not be written.
 pub trait Field: Sized {
     /// Reads the value; null reads as absent.
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error>;
+
+    /// Reads the value into a place that has the default.
+    fn read_into<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
+        *self = Self::read(from)?;
+        Ok(())
+    }
 
     /// True when writing the field would say nothing.
     fn is_absent(&self) -> bool;
@@ -119,18 +137,48 @@ impl<'de, T: Item> Deserialize<'de> for Strict<T> {
     }
 }
 
-/// Something to be read as [`Field`] says.
-pub struct Value<T>(pub T);
+/// A place that something is to be read into as [`Field`] says.
+pub struct Place<'a, T>(pub &'a mut T);
 
-impl<'de, T: Field> Deserialize<'de> for Value<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        T::read(from).map(Value)
+impl<'de, T: Field> DeserializeSeed<'de> for Place<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        self.0.read_into(from)
+    }
+}
+
+/// Reads what may be null into an empty place.
+struct OrNull<'a, T>(&'a mut Option<T>);
+
+impl<'de, T: Item> Visitor<'de> for OrNull<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a value or null")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        T::read_into_option(self.0, from)
     }
 }
 
 impl<T: Item> Field for Option<T> {
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(from)?.map(|Strict(value)| value))
+        let mut value = None;
+        from.deserialize_option(OrNull(&mut value)).map(|()| value)
+    }
+
+    fn read_into<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
+        from.deserialize_option(OrNull(self))
     }
 
     fn is_absent(&self) -> bool {
@@ -281,7 +329,7 @@ macro_rules! object {
 
                 fn read_field<'de, A: serde::de::MapAccess<'de>>(&mut self, at: usize, from: &mut A) -> Result<(), A::Error> {
                     $(if at == At::$field as usize {
-                        self.$field = $crate::spec::types::object!(@read from, $type $(, $required)?);
+                        $crate::spec::types::object!(@read from, self.$field, $type $(, $required)?);
                     })*
                     Ok(())
                 }
@@ -295,6 +343,10 @@ macro_rules! object {
             impl $crate::spec::types::Item for $object {
                 fn read_item<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                     $crate::spec::types::read_object(from)
+                }
+
+                fn read_into_option<'de, D: serde::Deserializer<'de>>(place: &mut Option<Self>, from: D) -> Result<(), D::Error> {
+                    $crate::spec::types::read_object_into(place.insert(Self::default()), from)
                 }
             }
 
@@ -312,8 +364,10 @@ macro_rules! object {
         };
     )*};
     (@mask required) => { u32::MAX };
-    (@read $from:ident, $type:ty) => { $from.next_value::<$crate::spec::types::Value<$type>>()?.0 };
-    (@read $from:ident, $type:ty, required) => { $from.next_value::<$crate::spec::types::Strict<$type>>()?.0 };
+    (@read $from:ident, $field:expr, $type:ty) => { $from.next_value_seed($crate::spec::types::Place(&mut $field))? };
+    (@read $from:ident, $field:expr, $type:ty, required) => {
+        $field = $from.next_value::<$crate::spec::types::Strict<$type>>()?.0
+    };
     (@write $field:expr, $name:literal, $to:ident) => {
         if !$crate::spec::types::Field::is_absent(&$field) {
             $to.serialize_entry($name, &$field)?;
