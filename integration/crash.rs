@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     test!(killed_hook_ends_the_create),
     test!(full_disk_after_the_create).differs(OWN),
     test!(read_only_state_root_after_the_create).differs(OWN),
+    test!(boot_of_a_state_that_may_outlive_it).differs(OWN),
 ];
 
 /// What they do on such a disk is not ours to say.
@@ -185,4 +186,37 @@ fn read_only_state_root_after_the_create() {
     remount(MsFlags::empty());
     disk.call(&["delete", "--force", &bundle.id]).output().ok();
     assert!(!disk.0.join(&bundle.id).exists() && look::cgroups_named(&bundle.id).is_empty());
+}
+
+/// Where the state root is in memory, no state can be of another boot, and none says of which it is. What an older berth has left says it.
+fn boot_of_a_state_that_may_outlive_it() {
+    let disk = Disk::new("size=1m");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let bundle = Bundle::new();
+    bundle.save();
+    bundle.output_of(disk.call(&["run", "--detach", "--bundle", bundle.path(), &bundle.id])).ok();
+    let file = disk.0.join(&bundle.id).join("state.json");
+    let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
+    let status = || disk.call(&["state", &bundle.id]).output().ok();
+    assert!(read().get("boot_id").is_none());
+    assert!(status().contains("\"running\""));
+    for (boot, word) in [(boot.trim(), "\"running\""), ("00000000-0000-0000-0000-000000000000", "\"stopped\"")] {
+        let mut state = read();
+        state["boot_id"] = json!(boot);
+        fs::write(&file, state.to_string()).unwrap();
+        assert!(status().contains(word), "{boot}");
+    }
+    fs::write(&file, {
+        let mut state = read();
+        state.as_object_mut().unwrap().remove("boot_id");
+        state.to_string()
+    })
+    .unwrap();
+    disk.call(&["delete", "--force", &bundle.id]).output().ok();
+    // Elsewhere it says so, if that is no file system in memory.
+    let container = Bundle::new().create();
+    let file = state_root().join(&container.id).join("state.json");
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let in_memory = nix::sys::statfs::statfs(&state_root()).unwrap().filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
+    assert_eq!(state.get("boot_id").and_then(|id| id.as_str()), (!in_memory).then_some(boot.trim()));
 }

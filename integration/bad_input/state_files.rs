@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Bench, OWN_WORDS};
 use crate::harness::bundle::state_root;
 use crate::harness::look::{alive, eventually};
-use crate::harness::{Bundle, Call, Test};
+use crate::harness::{Bundle, Call, Container, Need, Test};
 use crate::test;
 
 /// This file's tests.
@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = &[
     test!(damaged_configuration).differs(OWN_WORDS),
     test!(pid_of_another).differs(OWN_WORDS),
     test!(state_of_another_boot).differs(OWN_WORDS),
+    test!(process_known_by_its_inode).needs(&[Need::Kernel(6, 9)]).differs(OWN_WORDS),
+    test!(process_known_by_its_start).differs(OWN_WORDS),
     test!(damaged_containers_are_listed).differs(OWN_WORDS),
     test!(strangers_in_the_state_root).differs(OWN_WORDS),
 ];
@@ -162,6 +164,60 @@ fn state_of_another_boot() {
         assert!(!dir.exists(), "{words:?}");
         assert!(alive(pid) && victim.status() == "running", "{words:?} has killed a stranger, held: {held}");
     }
+}
+
+/// What else the state says of the process does not count, where the kernel gives each process's handle an inode of its own.
+fn process_known_by_its_inode() {
+    let container = Bundle::new().run_detached();
+    let file = state_file(&container.id);
+    let state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let inode = state["init_process_inode"].as_u64().unwrap();
+    change(&file, "init_process_start", 1.into());
+    assert_eq!(container.status(), "running");
+    for other in [inode + 1, 1, u64::MAX] {
+        change(&file, "init_process_inode", other.into());
+        assert_stopped(&container);
+    }
+    change(&file, "init_process_inode", inode.into());
+    assert_eq!(container.status(), "running");
+}
+
+/// As on kernels before 6.9, and as an older berth has saved it.
+fn process_known_by_its_start() {
+    let container = Bundle::new().run_detached();
+    let file = state_file(&container.id);
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let start = state["init_process_start"].as_u64().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", container.pid())).unwrap();
+    assert_eq!(stat.rsplit(')').next().unwrap().split_whitespace().nth(22 - 3), Some(start.to_string().as_str()));
+    let fields = state.as_object_mut().unwrap();
+    fields.remove("init_process_inode");
+    fields.insert("creator_pid".into(), 1.into());
+    fields.insert("creator_start".into(), 1.into());
+    fields.insert("boot_id".into(), fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().into());
+    fs::write(&file, state.to_string()).unwrap();
+    assert_eq!(container.status(), "running");
+    assert_eq!(Call::new(&["exec", &container.id, "/bin/echo", "in"]).output().ok(), "in\n");
+    change(&file, "init_process_start", (start + 1).into());
+    assert_stopped(&container);
+    change(&file, "init_process_start", start.into());
+    container.kill("KILL");
+    eventually("it is gone", || container.status() == "stopped");
+    container.delete();
+}
+
+/// Every command takes it for stopped, and its process is left alone.
+#[track_caller]
+fn assert_stopped(container: &Container) {
+    assert_eq!(container.status(), "stopped");
+    container.call(&["kill"]).output().fails();
+    container.call(&["start"]).output().fails();
+    container.call(&["pause"]).output().fails();
+    let list: Value = serde_json::from_str(&Call::new(&["list", "--format", "json"]).output().ok()).unwrap();
+    assert!(
+        list.as_array().unwrap().iter().any(|one| one["id"] == container.id.as_str() && one["status"] == "stopped"),
+        "{list}"
+    );
 }
 
 /// They are there: their ids are taken, and somebody has to delete them.

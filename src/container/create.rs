@@ -8,6 +8,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::bundle::Bundle;
+use super::identity::Identity;
 use super::notify::NotifySocket;
 use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
@@ -60,7 +61,7 @@ pub fn make_with(
     let signals = if foreground { Some(Signals::take()?) } else { None };
     let store = Store::create(&request.root)?;
     // What the journal says of its maker, before there is anything to take back.
-    let maker = maker()?;
+    let maker = maker(&store)?;
     let entry = store.take(&request.id)?;
     // Before the journal: what it names is killed and removed when this fails, and must not be somebody else's.
     if let Err(error) = cgroup::check(&plan.cgroup) {
@@ -391,8 +392,9 @@ impl Making<'_> {
         let context = std::mem::take(&mut self.context);
         let directory = self.cgroup.as_ref().and_then(Cgroup::clone_into);
         let cloned_into = directory.is_some();
+        let begun = time::since_boot();
         let spawned = Spawned::clone(self.plan, context, &self.state.for_hooks(Status::Creating), directory)?;
-        self.state.init_process_pid = spawned.pid();
+        self.state.set_init_process(Identity::of(spawned.pid(), spawned.pidfd(), Some((begun, time::since_boot())))?);
         let spawned = self.spawned.insert(spawned);
         if let Some(interrupt) = self.signals.map(Signals::ending) {
             let copy = fd::dup_from(interrupt, 3).told(|| "cannot watch for signals".to_string())?;
@@ -440,10 +442,12 @@ impl Making<'_> {
 
     /// From here on the container exists, whatever becomes of the runtime.
     fn save_created(&mut self) -> Result<()> {
-        self.state.init_process_start = start_time(self.state.init_process_pid)?;
         let terminal = self.bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
-        self.state.external_descriptors = init_process::streams(terminal.then_some(self.state.init_process_pid));
-        self.state.creating = false;
+        self.state.external_descriptors = match terminal {
+            true => init_process::streams_of(self.state.init_process_pid),
+            false => init_process::own_streams(),
+        };
+        self.state.set_creator(None);
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)
     }
 
@@ -513,27 +517,26 @@ fn point_at_option(error: Error, bundle: &Bundle) -> Error {
 
 /// Who makes a container, as the journal says it.
 pub(super) struct Maker {
-    /// When this process started.
-    start: u64,
-    /// In which boot.
+    process: Identity,
+    /// In which boot; empty where the state cannot outlive it.
     boot_id: String,
 }
 
 /// This process.
-pub(super) fn maker() -> Result<Maker> {
-    let boot_id = proc::boot_id().told(|| "cannot read the boot id".to_string())?.to_string();
-    Ok(Maker { start: start_time(pid::getpid())?, boot_id })
+pub(super) fn maker(store: &Store) -> Result<Maker> {
+    let boot_id = match store.outlives_the_boot()? {
+        true => proc::boot_id().told(|| "cannot read the boot id".to_string())?.to_string(),
+        false => String::new(),
+    };
+    Ok(Maker { process: Identity::own()?, boot_id })
 }
 
 /// What is known of a container before anything of it is made.
 pub(super) fn first_state(request: &Request, host: &Host, bundle: &Bundle, plan: &Plan, maker: Maker) -> State {
-    State {
+    let mut state = State {
         version: VERSION,
         id: request.id.to_string(),
         oci_version: bundle.spec.oci_version.clone(),
-        creating: true,
-        creator_pid: pid::getpid(),
-        creator_start: maker.start,
         boot_id: maker.boot_id,
         created: time::now().rfc3339(),
         bundle: request.bundle.clone(),
@@ -549,7 +552,9 @@ pub(super) fn first_state(request: &Request, host: &Host, bundle: &Bundle, plan:
         poststop: !plan.hooks.poststop.is_empty(),
         notify_socket: request.notify_socket.clone(),
         ..State::default()
-    }
+    };
+    state.set_creator(Some(maker.process));
+    state
 }
 
 pub(super) fn connect(path: &str, what: &str) -> Result<OwnedFd> {
@@ -564,13 +569,4 @@ pub(super) fn write_pid_file(path: &str, pid: i32) -> Result<()> {
     let (dir, name) = path.rsplit_once('/').unwrap_or((".", path));
     let dir = fd::open_dir_path(if dir.is_empty() { "/" } else { dir }).told(told)?;
     fd::publish_file(&dir, name, pid.to_string().as_bytes(), 0o644).told(told)
-}
-
-/// When a process started, in clock ticks since boot.
-pub(super) fn start_time(pid: i32) -> Result<u64> {
-    let told = || format!("cannot read the start time of process {pid}");
-    match proc::pid_stat(pid).told(told)? {
-        Some(stat) if !stat.ended() => Ok(stat.start_time),
-        _ => Err(Error::new(Kind::Peer, told()).hint("it has ended")),
-    }
 }

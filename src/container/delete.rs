@@ -151,14 +151,13 @@ fn remove_what_is_left(state: &State, kill_first: impl FnOnce() -> Result<Option
 /// Ends the command that is still making the container, or runs its poststart hooks: a hook may never end. What it has made a process of
 /// ends with it.
 fn kill_maker(state: &State) -> Result<()> {
-    let maker = if state.creating { Some((state.creator_pid, state.creator_start)) } else { state.poststart_by };
-    let Some((init_process_pid, init_process_start)) = maker else { return Ok(()) };
-    match init_process::open(&State { init_process_pid, init_process_start, ..state.clone() })? {
-        Some(pidfd) => match pid::send_signal(&pidfd, libc::SIGKILL) {
+    let Some(maker) = state.creator().or(state.poststart_by) else { return Ok(()) };
+    match maker.open()? {
+        Some(pidfd) if !state.is_of_another_boot()? => match pid::send_signal(&pidfd, libc::SIGKILL) {
             Err(error) if error.errno != Errno::ESRCH => Err(error).told(|| format!("cannot kill the maker of {}", state.id)),
             _ => Ok(()),
         },
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

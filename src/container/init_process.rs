@@ -1,31 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A hold on a container's first process that no reuse of its pid can move to another.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::state::State;
-use super::store::lives;
-use crate::error::{Result, Told};
-use crate::linux::types::Errno;
-use crate::linux::{fd, pid};
+use crate::error::Result;
+use crate::linux::fd;
+use crate::linux::fd::magic::PIPEFS;
 
-/// A pidfd of the container's process, if it lives: opened first and checked afterwards, so that it cannot be another's.
+/// A pidfd of the container's process, if it lives.
 pub fn open(state: &State) -> Result<Option<OwnedFd>> {
-    if state.init_process_pid <= 0 {
-        return Ok(None);
+    match state.init_process().open()? {
+        Some(process) if !state.is_of_another_boot()? => Ok(Some(process)),
+        _ => Ok(None),
     }
-    let pidfd = match pid::pidfd_open(state.init_process_pid) {
-        Ok(pidfd) => pidfd,
-        Err(error) if error.errno == Errno::ESRCH => return Ok(None),
-        other => other.told(|| format!("cannot open process {} of {}", state.init_process_pid, state.id))?,
-    };
-    Ok(lives(state.init_process_pid, state.init_process_start, &state.boot_id)?.then_some(pidfd))
 }
 
-/// What the standard streams of a process lead to, as links in /proc name it; empty where that cannot be seen, as runc has it. `pid` is
-/// None for this process: whoever has got them from it has the same, at a third of the price.
-pub fn streams(pid: Option<i32>) -> Vec<String> {
-    let process = pid.map_or_else(|| "self".to_string(), |pid| pid.to_string());
-    let leads_to = |number: i32| fd::readlink(format!("/proc/{process}/fd/{number}"));
-    (0..3).map(|number| leads_to(number).map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()).collect()
+/// What the standard streams of a process lead to, as links in /proc name it; empty where that cannot be seen, as runc has it.
+pub fn streams_of(pid: i32) -> Vec<String> {
+    (0..3).map(|number| link(&format!("/proc/{pid}/fd/{number}"))).collect()
+}
+
+/// The same of this process: whoever has got its streams from it has the same. Of what has no name in the file system the link's text is
+/// known without the link, which costs a hundred times as much.
+pub fn own_streams() -> Vec<String> {
+    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    [input.as_fd(), output.as_fd(), errors.as_fd()]
+        .into_iter()
+        .map(|stream| name(stream).unwrap_or_else(|| link(&format!("/proc/self/fd/{}", stream.as_raw_fd()))))
+        .collect()
+}
+
+fn link(path: &str) -> String {
+    fd::readlink(path).map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// What the link of a descriptor says, where that can be told without it.
+fn name(stream: BorrowedFd<'_>) -> Option<String> {
+    let stat = fd::stat(stream).ok()?;
+    if stat.is_char_device(1, 3) {
+        // Wherever it may be.
+        Some("/dev/null".into())
+    } else if stat.is_socket() {
+        Some(format!("socket:[{}]", stat.ino))
+    } else if stat.is_fifo() && fd::statfs(stream).ok()?.magic == PIPEFS {
+        // And not one that mkfifo(3) has made.
+        Some(format!("pipe:[{}]", stat.ino))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::fd::tests::Scratch;
+    use crate::linux::{fd as files, socket};
+
+    #[test]
+    fn a_name_is_that_of_the_link() {
+        let scratch = Scratch::new();
+        let dir = scratch.dir();
+        files::mkfifoat(&dir, "fifo", 0o600).unwrap();
+        let (reader, writer) = files::pipe().unwrap();
+        let (one, _other) = socket::pair(socket::Kind::Stream).unwrap();
+        let null = files::open("/dev/null", files::OFlag::O_RDWR).unwrap();
+        let named = |fd: &OwnedFd| name(fd.as_fd());
+        for known in [&reader, &writer, &one, &null] {
+            assert_eq!(named(known), Some(link(&format!("/proc/self/fd/{}", known.as_raw_fd()))));
+        }
+        let fifo = files::openat(&dir, "fifo", files::OFlag::O_RDWR, 0).unwrap();
+        let zero = files::open("/dev/zero", files::OFlag::O_RDWR).unwrap();
+        for unknown in [&dir, &fifo, &zero] {
+            assert_eq!(named(unknown), None);
+        }
+        assert_eq!(own_streams(), streams_of(std::process::id() as i32));
+    }
 }

@@ -13,6 +13,7 @@ pub mod exec_config;
 pub mod features;
 pub mod foreground;
 pub mod host;
+pub mod identity;
 pub mod init_process;
 pub mod kill;
 pub mod list;

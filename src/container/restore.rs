@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::bundle::Bundle;
 use super::create::{self, UsualUmask, Warn};
+use super::identity::Identity;
 use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{checkpoint as shared, delete, init_process, restore_given as given};
@@ -62,7 +63,7 @@ pub fn restore(
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
     }
     let store = Store::create(&request.root)?;
-    let maker = create::maker()?;
+    let maker = create::maker(&store)?;
     let entry = store.take(&request.id)?;
     if let Err(error) = cgroup::check(&plan.cgroup) {
         store.remove(&entry)?;
@@ -321,8 +322,9 @@ impl Restoring<'_> {
 
     /// The processes are there and wait for our answer: from here on the container exists, whatever becomes of the runtime.
     fn save_restored(&mut self, init: i32) -> Result<()> {
-        self.state.init_process_pid = init;
-        self.state.init_process_start = create::start_time(init)?;
+        let pidfd = pid::pidfd_open(init).told(|| format!("cannot open the restored process {init}"))?;
+        self.state.set_init_process(Identity::of(init, &pidfd, None)?);
+        self.pidfd = Some(pidfd);
         let group = self.plan.parent.iter().find_map(|step| match &step.op {
             ParentOp::EnterResctrl(resctrl) => Some(resctrl),
             _ => None,
@@ -333,8 +335,8 @@ impl Restoring<'_> {
             self.entry.save(&self.state)?;
             rdt::make(resctrl, &saved, init)?;
         }
-        self.state.external_descriptors = init_process::streams(Some(init));
-        self.state.creating = false;
+        self.state.external_descriptors = init_process::streams_of(init);
+        self.state.set_creator(None);
         self.entry.save(&self.state)
     }
 
@@ -354,7 +356,6 @@ impl Restoring<'_> {
                 _ => {}
             }
         }
-        self.pidfd = Some(pid::pidfd_open(init).told(|| format!("cannot open the restored process {init}"))?);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::{Identity, is_zero};
 use crate::error::{self, Told};
 use crate::hooks::HookState;
 use crate::plan::Id;
@@ -40,16 +41,25 @@ pub struct State {
     pub creating: bool,
     /// The container's process, in the pid namespace of the runtime; 0 until there is one.
     pub init_process_pid: i32,
-    /// When it started, in clock ticks since boot: with the pid, who it is.
+    /// When it started, in clock ticks since boot: with the pid, who it is, where there is no more certain sign; and for tools.
     pub init_process_start: u64,
+    /// The inode of its pidfd, where the kernel has such: who it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub init_process_inode: u64,
     /// What its standard streams led to when it was made, as links in /proc name it: for tools, never read by us.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_descriptors: Vec<String>,
-    /// The process that makes or made the container.
+    /// The process that makes the container, as long as it does.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub creator_pid: i32,
     /// When that started.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub creator_start: u64,
-    /// The boot that both belong to (/proc/sys/kernel/random/boot_id).
+    /// The inode of its pidfd.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub creator_inode: u64,
+    /// The boot that all of it belongs to (/proc/sys/kernel/random/boot_id); empty where the state cannot outlive it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
     /// When it was created, RFC 3339.
     pub created: String,
@@ -74,9 +84,9 @@ pub struct State {
     /// The configuration has poststart hooks.
     #[serde(default)]
     pub poststart: bool,
-    /// Who runs the poststart hooks at this moment, and holds the container meanwhile: its pid and when it started.
+    /// Who runs the poststart hooks at this moment, and holds the container meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub poststart_by: Option<(i32, u64)>,
+    pub poststart_by: Option<Identity>,
     /// The configuration has poststop hooks.
     #[serde(default)]
     pub poststop: bool,
@@ -202,7 +212,31 @@ impl Shown {
 }
 
 impl State {
-    /// Whether the machine has been started again since; not where the state does not say of which boot it is.
+    /// The container's process.
+    pub fn init_process(&self) -> Identity {
+        Identity { pid: self.init_process_pid, start: self.init_process_start, inode: self.init_process_inode }
+    }
+
+    /// Says which the container's process is.
+    pub fn set_init_process(&mut self, Identity { pid, start, inode }: Identity) {
+        (self.init_process_pid, self.init_process_start, self.init_process_inode) = (pid, start, inode);
+    }
+
+    /// Who makes the container, as long as it is being made.
+    pub fn creator(&self) -> Option<Identity> {
+        let creator = Identity { pid: self.creator_pid, start: self.creator_start, inode: self.creator_inode };
+        self.creating.then_some(creator)
+    }
+
+    /// Says that it is being made, by this process; or by none, because it is made.
+    pub fn set_creator(&mut self, creator: Option<Identity>) {
+        self.creating = creator.is_some();
+        let Identity { pid, start, inode } = creator.unwrap_or_default();
+        (self.creator_pid, self.creator_start, self.creator_inode) = (pid, start, inode);
+    }
+
+    /// Whether the machine has been started again since; not where the state does not say of which boot it is, because it could not have
+    /// outlived that.
     pub fn is_of_another_boot(&self) -> error::Result<bool> {
         let told = || format!("cannot tell in which boot {} was made", self.id);
         Ok(!self.boot_id.is_empty() && crate::linux::proc::boot_id().told(told)? != self.boot_id)

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, ResolveFlag};
 
+use super::identity::Identity;
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
-use super::{exec_config, mounts};
+use super::{exec_config, init_process, mounts};
 use crate::cgroup::Frozen;
 use crate::error::{Code, Error, Kind, Result, Told};
+use crate::linux::fd;
 use crate::linux::types::Errno;
-use crate::linux::{fd, pid, proc};
 use crate::plan::Id;
 use crate::process::gate;
 use crate::spec::load;
@@ -61,6 +62,12 @@ impl Store {
     /// Its path, for messages.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Whether what is in it may still be there when the machine has been started again: not in memory.
+    pub fn outlives_the_boot(&self) -> Result<bool> {
+        let magic = fd::statfs(&self.root).told(|| format!("cannot look at the state root {}", self.path))?.magic;
+        Ok(![fd::magic::TMPFS, fd::magic::RAMFS].contains(&magic))
     }
 
     /// Opens the state root if it is there.
@@ -259,10 +266,8 @@ impl Entry {
 
     /// Runs the poststart hooks, and has the state say that we do: `delete --force` then need not wait for one that never ends.
     pub fn while_hooks_run(&self, state: &State, run: impl FnOnce() -> Result<()>) -> Result<()> {
-        let own = pid::getpid();
-        let start = proc::pid_stat(own).ok().flatten().map(|stat| stat.start_time);
         // Where it cannot be said (a full disk), a delete waits its time: that is no reason not to run them.
-        let _ = self.save(&State { poststart_by: start.map(|start| (own, start)), ..state.clone() });
+        let _ = self.save(&State { poststart_by: Identity::own().ok(), ..state.clone() });
         run()?;
         let _ = self.save(state);
         Ok(())
@@ -312,21 +317,14 @@ impl Entry {
 fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Result<Signs> {
     // Of one that is being made, it says nothing. Whoever waits there lives, and need not be looked for.
     let gate = !state.creating && gate();
-    let alive = gate || lives(state.init_process_pid, state.init_process_start, &state.boot_id)?;
+    let alive = gate || (!state.creating && init_process::open(state)?.is_some());
     Ok(Signs {
         alive,
-        creator_alive: state.creating && lives(state.creator_pid, state.creator_start, &state.boot_id)?,
+        creator_alive: match state.creator() {
+            Some(creator) => creator.open()?.is_some() && !state.is_of_another_boot()?,
+            None => false,
+        },
         gate,
         frozen: alive && !state.creating && frozen(),
     })
-}
-
-/// Whether the process of this pid is still the one that started then, in this boot, and is neither zombie nor dead.
-pub fn lives(pid: i32, start: u64, boot_id: &str) -> Result<bool> {
-    let told = || format!("cannot tell whether process {pid} lives");
-    let stat = if pid > 0 { proc::pid_stat(pid).told(told)? } else { None };
-    match stat {
-        Some(stat) if stat.start_time == start && !stat.ended() => Ok(boot_id == proc::boot_id().told(told)?),
-        _ => Ok(false),
-    }
 }

@@ -2,9 +2,11 @@
 //! Other processes: handles on them (pidfd_open(2)), signals, waiting, polling. Used by `process` and `container`.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::call::{self, Call, CallError, Result, retry, syscall};
+use super::fd;
 use super::types::Errno;
 
 pub use nix::poll::{PollFd, PollFlags};
@@ -16,6 +18,38 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let fd = unsafe { syscall!(libc::SYS_pidfd_open, pid, 0) }.call(|| format!("pidfd_open({pid}, 0)"))?;
     // SAFETY: the kernel just gave us this new descriptor, close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// A process of this number, if there is one: none also where it is the number of a thread (EINVAL, in later kernels ENOENT).
+pub fn pidfd_open_if(pid: i32) -> Result<Option<OwnedFd>> {
+    match pidfd_open(pid) {
+        Err(error) if matches!(error.errno, Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// What a pidfd refers to is an inode of its own (pidfs, Linux 6.9), whose number no other process gets before the machine is started
+/// again; `None` where all pidfds of the kernel share one.
+pub fn inode(pidfd: impl AsFd) -> Result<Option<u64>> {
+    // The kernel is the same for as long as we live.
+    static OWN_INODES: OnceLock<bool> = OnceLock::new();
+    let own = match OWN_INODES.get() {
+        Some(own) => *own,
+        None => {
+            let pidfs = fd::statfs(&pidfd)?.magic == fd::magic::PIDFS;
+            // In 32 bits the number would not be whole.
+            *OWN_INODES.get_or_init(|| pidfs && usize::BITS == 64)
+        }
+    };
+    if own { fd::stat(pidfd).map(|stat| Some(stat.ino)) } else { Ok(None) }
+}
+
+/// Whether the process has ended, with all its threads; it may still be there to be waited for.
+pub fn has_ended(pidfd: impl AsFd) -> Result<bool> {
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    // Not [`poll`], which looks at the clock.
+    let ready = retry(|| nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO)).call(|| "poll([1 fds], 0)".into())?;
+    Ok(ready > 0)
 }
 
 /// pidfd_send_signal(2), Linux 5.1; signal 0 only asks whether it could be sent. ESRCH where the process has been waited for.
@@ -201,7 +235,6 @@ pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
 mod tests {
     use super::*;
     use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
-    use crate::linux::fd;
     use crate::linux::test_child::in_child;
 
     #[test]
@@ -245,6 +278,65 @@ mod tests {
             assert_eq!((exit, exit.status()), (Exit::Signal(15), 143));
         });
         assert_eq!(pidfd_open(i32::MAX).unwrap_err().errno, Errno::ESRCH);
+    }
+
+    #[test]
+    fn a_process_has_an_inode_of_its_own() {
+        in_child(|| {
+            let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else { exit_now(0) };
+            let (one, other) = (inode(&pidfd).unwrap(), inode(pidfd_open(getpid()).unwrap()).unwrap());
+            assert!(one.is_none() == other.is_none() && (one.is_none() || one != other));
+            assert_eq!(inode(pidfd_open(pid).unwrap()).unwrap(), one, "a second handle on it");
+            assert!(wait_exited(&pidfd, Some(Duration::from_secs(10))).unwrap());
+            assert!(has_ended(&pidfd).unwrap() && !has_ended(pidfd_open(getpid()).unwrap()).unwrap());
+            assert_eq!(inode(pidfd_open_if(pid).unwrap().unwrap()).unwrap(), one, "it waits to be waited for");
+            wait(&pidfd).unwrap();
+            assert!(pidfd_open_if(pid).unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn a_thread_is_no_process() {
+        let (number, told) = std::sync::mpsc::channel();
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            number.send(gettid()).unwrap();
+            wait.recv().unwrap_err();
+        });
+        assert!(pidfd_open_if(told.recv().unwrap()).unwrap().is_none());
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    /// /proc/PID/stat calls it a zombie as soon as its first thread has ended.
+    #[test]
+    fn a_process_lives_as_long_as_any_of_its_threads() {
+        extern "C" fn wait_on(_: *mut libc::c_void) -> libc::c_int {
+            loop {
+                pause();
+            }
+        }
+        in_child(|| {
+            let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else {
+                let mut stack = vec![0_u128; 4096];
+                let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+                // SAFETY: the stack is not given back before the process ends, and the thread does nothing but wait.
+                unsafe {
+                    libc::clone(wait_on, stack.as_mut_ptr().add(stack.len()).cast(), flags, std::ptr::null_mut());
+                    libc::syscall(libc::SYS_exit, 0);
+                }
+                unreachable!()
+            };
+            let begun = Instant::now();
+            while crate::linux::proc::pid_stat(pid).unwrap().is_none_or(|stat| stat.state != 'Z') {
+                assert!(begun.elapsed() < Duration::from_secs(10));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert!(!has_ended(&pidfd).unwrap());
+            send_signal(&pidfd, libc::SIGKILL).unwrap();
+            assert!(wait_exited(&pidfd, Some(Duration::from_secs(10))).unwrap() && has_ended(&pidfd).unwrap());
+            assert_eq!(wait(&pidfd).unwrap(), Exit::Signal(libc::SIGKILL));
+        });
     }
 
     #[test]

@@ -113,13 +113,6 @@ pub struct PidStat {
     pub exiting: bool,
 }
 
-impl PidStat {
-    /// It has ended, and is only there to be waited for.
-    pub fn ended(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
-    }
-}
-
 /// /proc/PID/stat of the host; `None` where there is no such process.
 pub fn pid_stat(pid: i32) -> Result<Option<PidStat>> {
     let path = format!("/proc/{pid}/stat");
@@ -403,12 +396,12 @@ mod tests {
     fn process_state() {
         in_child(|| {
             let own = pid_stat(pid::getpid()).unwrap().unwrap();
-            assert_eq!((own.state, own.ppid, own.ended()), ('R', pid::getppid(), false));
+            assert_eq!((own.state, own.ppid), ('R', pid::getppid()));
             let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else { exit_now(0) };
             pid::wait_exited(&pidfd, None).unwrap();
             let child = pid_stat(pid).unwrap().unwrap();
             assert!(
-                child.ended()
+                child.state == 'Z'
                     && child.exiting
                     && !own.exiting
                     && child.start_time >= own.start_time

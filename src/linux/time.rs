@@ -13,10 +13,29 @@ pub struct Time {
 /// The time now; clock_gettime(2), by a system call: a command asks once, and to find the kernel's function for it in the vDSO first takes
 /// two page faults and some more.
 pub fn now() -> Time {
+    let now = clock(libc::CLOCK_REALTIME);
+    Time { secs: now.tv_sec, nanos: now.tv_nsec as u32 }
+}
+
+/// Nanoseconds since the machine was started, with those in which it slept; CLOCK_BOOTTIME of clock_gettime(2), by a system call as well.
+pub fn since_boot() -> u64 {
+    let now = clock(libc::CLOCK_BOOTTIME);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn clock(id: libc::clockid_t) -> libc::timespec {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure lives until the call returns. It fails for no clock that every kernel has.
-    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, &raw mut now) };
-    Time { secs: now.tv_sec, nanos: now.tv_nsec as u32 }
+    unsafe { libc::syscall(libc::SYS_clock_gettime, id, &raw mut now) };
+    now
+}
+
+/// Nanoseconds of a clock tick, as /proc counts time: USER_HZ is 100 on every machine of 64 bits that berth is built for.
+const TICK: u64 = 10_000_000;
+
+/// The clock tick in which both moments are ([`since_boot`]), where that is one: then what has happened between them has happened in it.
+pub fn tick_of(begin: u64, end: u64) -> Option<u64> {
+    (begin <= end && begin / TICK == end / TICK).then_some(begin / TICK)
 }
 
 impl Time {
@@ -56,6 +75,15 @@ mod tests {
         let seconds = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
         let (before, found) = (seconds(), now());
         assert!((before..=seconds()).contains(&found.secs) && found.nanos < 1_000_000_000, "{found:?}");
+    }
+
+    #[test]
+    fn a_tick_is_told_where_it_is_certain() {
+        assert_eq!(tick_of(20_000_000, 29_999_999), Some(2));
+        for (begin, end) in [(19_999_999, 20_000_000), (29_999_999, 30_000_000), (25_000_000, 24_000_000)] {
+            assert_eq!(tick_of(begin, end), None, "{begin} {end}");
+        }
+        assert!(since_boot() > 0 && since_boot() <= since_boot());
     }
 
     #[test]

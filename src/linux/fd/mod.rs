@@ -188,6 +188,10 @@ pub mod magic {
     pub const RESCTRL: u64 = 0x0765_5821;
     /// overlayfs
     pub const OVERLAY: u64 = 0x794c_7630;
+    /// pidfs: what a pidfd refers to, from Linux 6.9 on
+    pub const PIDFS: u64 = 0x5049_4446;
+    /// pipefs: pipes without a name
+    pub const PIPEFS: u64 = 0x5049_5045;
 }
 
 /// The filesystem under a descriptor.
