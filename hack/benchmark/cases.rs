@@ -113,6 +113,10 @@ pub fn syscalls_of(runtime: &Runtime, bundles: &Bundles) -> Outcome<Vec<u64>> {
         &["kill", "counted", "KILL"],
         &["delete", "counted"],
     ];
+    // What a runtime keeps on the host for later containers is made by the first.
+    if !runtime.command(&[], commands[0]).status()?.success() {
+        return Err(format!("{} {} fails", runtime.name, commands[0].join(" ")).into());
+    }
     for arguments in commands {
         // A tracer of the container's init would have to end with it: `create` is traced without waiting for that.
         let tracer = ["strace", "-f", "-c", "-U", "calls,name", "-o", &counts_file];
