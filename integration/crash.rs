@@ -24,6 +24,9 @@ pub const TESTS: &[Test] = &[
     test!(full_disk_after_the_create).differs(OWN),
     test!(read_only_state_root_after_the_create).differs(OWN),
     test!(boot_of_a_state_that_may_outlive_it).differs(OWN),
+    test!(state_beside_create),
+    test!(state_of_one_half_made).differs(OWN),
+    test!(what_is_not_written_to_its_end).differs(OWN),
 ];
 
 /// What they do on such a disk is not ours to say.
@@ -219,4 +222,70 @@ fn boot_of_a_state_that_may_outlive_it() {
     let state: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let in_memory = nix::sys::statfs::statfs(&state_root()).unwrap().filesystem_type() == nix::sys::statfs::TMPFS_MAGIC;
     assert_eq!(state.get("boot_id").and_then(|id| id.as_str()), (!in_memory).then_some(boot.trim()));
+}
+
+/// It is not there, or being made, or made: at no moment anything else, although its maker ends as soon as it is made.
+fn state_beside_create() {
+    for _ in 0..10 {
+        let bundle = Bundle::new();
+        bundle.save();
+        let container = bundle.container();
+        let mut create = bundle.create_call(&[]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
+        let mut made = false;
+        while !made {
+            made = create.try_wait().unwrap().is_some();
+            let seen = container.call(&["state"]).output();
+            if seen.code() == 0 {
+                let state: serde_json::Value = serde_json::from_str(&seen.stdout).unwrap();
+                let status = state["status"].as_str().unwrap();
+                assert!(if made { status == "created" } else { ["creating", "created"].contains(&status) }, "{state}");
+            } else {
+                assert!(!made && seen.stderr.contains("does not exist"), "{seen:?}");
+            }
+        }
+        assert!(create.wait().unwrap().success());
+    }
+}
+
+/// Its maker was killed after the journal: it has stopped, and a delete knows its cgroup.
+fn state_of_one_half_made() {
+    let mut bundle = Bundle::sh("true");
+    bundle.set("/hooks", json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}));
+    bundle.save();
+    let mut making = bundle.create_call(&[]).spawn_to(&bundle.stdout_file(), &bundle.stderr_file());
+    let container = bundle.container();
+    let dir = state_root().join(&bundle.id);
+    eventually("it is being made", || {
+        let seen = container.call(&["state"]).output();
+        seen.code() == 0 && seen.stdout.contains("creating") && !look::cgroups_named(&bundle.id).is_empty()
+    });
+    assert!(!dir.join("state.json").exists());
+    making.kill().unwrap();
+    making.wait().unwrap();
+    assert_eq!(container.status(), "stopped");
+    container.delete();
+    assert!(!dir.exists());
+    assert!(look::cgroups_named(&bundle.id).is_empty());
+}
+
+/// A journal that is cut is none: its maker was killed before it made anything. An empty state may be damaged, and what it was of may run.
+fn what_is_not_written_to_its_end() {
+    let container = Bundle::new().run_detached();
+    let dir = state_root().join(&container.id);
+    fs::write(dir.join("state.json"), "").unwrap();
+    let cut = state_root().join("cut");
+    fs::create_dir(&cut).unwrap();
+    fs::write(cut.join("journal"), "journal 1 0 900 14000\n{\"version\":1,").unwrap();
+    for id in [container.id.as_str(), "cut"] {
+        for words in [["state", id], ["start", id], ["delete", id]] {
+            let message = Call::new(&words).output().fails();
+            assert!(message.contains("does not exist") && message.contains("delete --force"), "{message}");
+        }
+    }
+    let list: serde_json::Value = serde_json::from_str(&Call::new(&["list", "--format", "json"]).output().ok()).unwrap();
+    assert_eq!(list.as_array().unwrap().iter().filter(|one| one["status"] == "unknown").count(), 2, "{list}");
+    Call::new(&["delete", "--force", "cut"]).output().ok();
+    assert!(!cut.exists() && look::cgroups_named(&container.id).len() == 1);
+    Call::new(&["delete", "--force", &container.id]).output().ok();
+    assert!(!dir.exists() && look::cgroups_named(&container.id).is_empty());
 }

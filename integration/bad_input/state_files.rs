@@ -20,6 +20,8 @@ use crate::test;
 pub const TESTS: &[Test] = &[
     test!(damaged_state).differs(OWN_WORDS).seconds(120),
     test!(damaged_configuration).differs(OWN_WORDS),
+    test!(damaged_help_for_exec).differs(OWN_WORDS),
+    test!(directory_of_an_older_berth).differs(OWN_WORDS),
     test!(pid_of_another).differs(OWN_WORDS),
     test!(state_of_another_boot).differs(OWN_WORDS),
     test!(process_known_by_its_inode).needs(&[Need::Kernel(6, 9)]).differs(OWN_WORDS),
@@ -99,7 +101,20 @@ fn damaged_state() {
     bench.finish(96);
 }
 
-/// What the container was made by: exec reads it, and a delete finds its cgroup by it where the state is gone.
+fn journal(id: &str) -> PathBuf {
+    state_root().join(id).join("journal")
+}
+
+/// Where in a journal its parts begin: what exec needs, the first state, the configuration.
+fn parts(journal: &[u8]) -> [usize; 3] {
+    let line = journal.iter().position(|byte| *byte == b'\n').unwrap();
+    let numbers: Vec<usize> =
+        str::from_utf8(&journal[..line]).unwrap().split(' ').skip(2).map(|number| number.parse().unwrap()).collect();
+    assert_eq!(line + 1 + numbers.iter().sum::<usize>(), journal.len());
+    [line + 1, line + 1 + numbers[0], line + 1 + numbers[0] + numbers[1]]
+}
+
+/// What the container was made by: exec and mounts read it, and a delete finds its cgroup by it where the state is gone.
 fn damaged_configuration() {
     let bundle = Bundle::new();
     let mut bench = Bench::new();
@@ -108,14 +123,61 @@ fn damaged_configuration() {
     {
         let container = bundle.run_detached();
         let id = container.id.as_str();
-        // What create made ready for exec is only a help.
-        damage(&state_root().join(id).join("exec.saved"));
-        Call::new(&["exec", id, "true"]).output().ok();
-        damage(&state_root().join(id).join("config.json"));
-        bench.judge(&format!("exec with a saved configuration that is {what}"), Call::new(&["exec", id, "true"]), &["config"]);
+        damage(&journal(id));
+        let whole = what == "64 MiB long"; // The beginning is as it was.
+        for (words, read) in [(["exec", id, "true"], whole || what == "cut off"), (["mounts", "list", id], whole)] {
+            if read {
+                Call::new(&words).output().ok();
+            } else {
+                bench.judge(&format!("{} with a journal that is {what}", words[0]), Call::new(&words), &["journal"]);
+            }
+        }
         assert_eq!(container.status(), "running");
     }
-    bench.finish(9);
+    bench.finish(15);
+}
+
+/// What create made ready for exec is only a help: the configuration says the same.
+fn damaged_help_for_exec() {
+    let mut bundle = Bundle::new();
+    bundle.set("/process/env", serde_json::json!(["PATH=/bin", "WHO=me"]));
+    let container = bundle.run_detached();
+    let file = journal(&container.id);
+    let mut bytes = fs::read(&file).unwrap();
+    let [exec, state, _] = parts(&bytes);
+    assert!(state > exec);
+    let say = || Call::new(&["exec", &container.id, "/bin/sh", "-c", "echo $WHO"]).output().ok();
+    assert_eq!(say(), "me\n");
+    bytes[exec..state].fill(b' ');
+    fs::write(&file, bytes).unwrap();
+    assert_eq!(say(), "me\n");
+}
+
+/// The files of a berth that knew no journal.
+fn directory_of_an_older_berth() {
+    for damaged in [false, true] {
+        let container = Bundle::new().run_detached();
+        let dir = state_root().join(&container.id);
+        let pid = container.pid();
+        let bytes = fs::read(journal(&container.id)).unwrap();
+        let [exec, state, config] = parts(&bytes);
+        fs::write(dir.join("exec.saved"), &bytes[exec..state]).unwrap();
+        fs::write(dir.join("config.json"), &bytes[config..]).unwrap();
+        fs::remove_file(journal(&container.id)).unwrap();
+        assert_eq!(Call::new(&["exec", &container.id, "/bin/echo", "in"]).output().ok(), "in\n");
+        Call::new(&["mounts", "list", &container.id]).output().ok();
+        let words = if damaged {
+            fs::write(dir.join("state.json"), "{").unwrap();
+            vec!["delete", "--force", &container.id]
+        } else {
+            container.kill("KILL");
+            eventually("it is gone", || container.status() == "stopped");
+            vec!["delete", &container.id]
+        };
+        Call::new(&words).output().ok();
+        eventually("its process is gone", || !alive(pid));
+        assert!(!dir.exists());
+    }
 }
 
 /// A pid that is another's by now: nobody is signalled, and the delete succeeds.

@@ -112,7 +112,7 @@ fn users_state_under_any_umask() {
 
 /// The state has the environment of the program in it, and paths of the host.
 fn state_is_not_readable_from_inside() {
-    let mut bundle = Bundle::sh("cat /state/*/state.json /state/*/config.json; ls /state/*; exit 0");
+    let mut bundle = Bundle::sh("cat /state/*/state.json /state/*/journal; ls /state/*; exit 0");
     bundle.mount("/state", "bind", state_root().to_str().unwrap(), &["bind"]);
     bundle.set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
     bundle.set("/process/env", json!(["PATH=/bin", "SECRET=of-this-container"]));

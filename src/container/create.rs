@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::notify::NotifySocket;
 use super::state::{State, Status, VERSION};
 use super::store::{Entry, Store};
-use super::{delete, exec_config, foreground, init_process, notify};
+use super::{delete, exec_config, foreground, init_process, journal, notify};
 use crate::cgroup::oom::{Lack, Witness};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Kind, Result, Told};
@@ -314,15 +314,11 @@ impl Making<'_> {
     /// The journal: what is going to be made, and the configuration that says so.
     fn save_creating(&mut self) -> Result<()> {
         // A filter with a listener of our own is for this process alone: exec goes by the configuration.
-        let for_exec = || match self.context.listener {
-            None => exec_config::save(&self.entry, &self.bundle.spec, self.plan),
-            Some(_) => Ok(()),
+        let for_exec = match self.context.listener {
+            None => exec_config::make(&self.bundle.spec, self.plan),
+            Some(_) => Ok(Vec::new()),
         };
-        let saved = self
-            .entry
-            .create("config.json", &self.bundle.bytes)
-            .and_then(|()| for_exec())
-            .and_then(|()| self.entry.save_with(&self.state, &self.bundle.spec.mounts));
+        let saved = for_exec.and_then(|exec| journal::create(&self.entry, &exec, &self.state, &self.bundle.bytes));
         // Nothing has been made: there is nothing to look for, which needs descriptors that there may be none of.
         saved.inspect_err(|_| self.state.cgroup = SavedCgroup::default())
     }

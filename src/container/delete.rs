@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::init_process;
+use super::journal::{self, Part};
 use super::state::{State, Status};
 use super::store::{Entry, Store};
 use super::{bundle, host};
@@ -182,9 +183,14 @@ fn kill_first(state: &State) -> Result<Option<OwnedFd>> {
     Ok(first)
 }
 
-/// The state of a container whose file is missing or damaged: what its saved configuration says of its cgroup.
+/// The state of a container whose file is missing or damaged: what was planned for it says where its cgroup is, or what its saved
+/// configuration says of that.
 fn from_what_is_left(entry: &Entry, root: &str) -> State {
     let mut state = State { id: entry.id().to_string(), ..State::default() };
+    let first = journal::read(entry, Part::State).ok().flatten();
+    if let Some(first) = first.and_then(|bytes| load::json::<State>(&bytes).ok()) {
+        return State { cgroup: first.cgroup, boot_id: first.boot_id, ..state };
+    }
     let request = Request::create(entry.id().clone(), "/", root);
     let spec = entry.config().ok().and_then(|bytes| load::parse_config(&bytes).ok());
     if let Some(plan) = spec.and_then(|spec| plan::resources::plan(&spec, &request, &host::probe()).ok()) {

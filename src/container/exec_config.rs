@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `exec.saved`: what `exec` needs of the configuration, made ready by `create`, which has all of it at hand.
+//! What `exec` needs of the configuration, made ready by `create`, which has all of it at hand: a part of the [journal](super::journal).
 //!
 //! The saved config.json is mostly names of system calls: to read them, and to compile the same filter again, would take longer than all
-//! else that `exec` does, the command that a node runs most often. The file says nothing that config.json does not say: where there is
-//! none (a restored container), or none that can be read, that is used instead.
+//! else that `exec` does, the command that a node runs most often. It says nothing that config.json does not say: where there is none (a
+//! restored container), or none that can be read, that is used instead.
 //!
 //! One line of JSON, then the instructions of the filter as they are: as numbers or digits they would take longer to read than all the rest.
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::{self, Part};
 use super::store::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::linux::types::SockFilter;
@@ -17,9 +18,6 @@ use crate::plan::exec::Filter;
 use crate::plan::step::{Op, SeccompLoad};
 use crate::spec::load;
 use crate::spec::types::{Linux, Spec};
-
-/// The file's name.
-pub const FILE: &str = "exec.saved";
 
 /// Behind the JSON, which holds none; then the filter.
 const END: u8 = b'\n';
@@ -56,13 +54,13 @@ fn from_bytes([c, d, jt, jf, k, l, m, n]: [u8; SIZE]) -> SockFilter {
     SockFilter { code: u16::from_le_bytes([c, d]), jt, jf, k: u32::from_le_bytes([k, l, m, n]) }
 }
 
-/// Saves it, before the journal: from then on it counts.
-pub fn save(entry: &Entry, spec: &Spec, plan: &Plan) -> Result<()> {
+/// Makes it.
+pub fn make(spec: &Spec, plan: &Plan) -> Result<Vec<u8>> {
     let filter = plan.child.iter().find_map(|step| match &step.op {
         Op::Seccomp(load) => Some(load),
         _ => None,
     });
-    entry.create(FILE, &encode(spec, filter)?)
+    encode(spec, filter)
 }
 
 fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
@@ -82,7 +80,7 @@ fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
         }),
     };
     let mut bytes =
-        serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write {FILE}: {error}")))?;
+        serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write what exec needs: {error}")))?;
     bytes.push(END);
     let instructions = filter.map_or(&[][..], |load| &load.filter[..]);
     bytes.reserve_exact(instructions.len() * SIZE);
@@ -92,7 +90,7 @@ fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
 
 /// Reads it, where there is one that can be read.
 pub fn load(entry: &Entry) -> Option<(Spec, Filter)> {
-    decode(&entry.read_if_any(FILE).ok()??)
+    decode(&journal::read(entry, Part::Exec).ok()??)
 }
 
 fn decode(bytes: &[u8]) -> Option<(Spec, Filter)> {

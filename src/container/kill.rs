@@ -17,9 +17,14 @@ use crate::plan::Id;
 /// Sends a signal to a container.
 pub fn kill(store: &Store, id: &Id, signal: i32, all: bool) -> Result<()> {
     let entry = store.get(id)?;
-    let state = entry.load()?;
+    let mut state = entry.load()?;
     // Where it is not being made any more, all that matters of its status is whether its process lives.
-    let making = if state.creating { Some(entry.status(&state)?) } else { None };
+    let mut making = None;
+    if state.creating {
+        let (now, status) = entry.settle(state)?;
+        making = now.creating.then_some(status);
+        state = now;
+    }
     let whole = all || (signal == libc::SIGKILL && !state.own_pid_namespace);
     if whole && making != Some(Status::Creating) {
         let reached = signal_all(&state, signal)?;

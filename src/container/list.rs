@@ -14,8 +14,7 @@ use crate::plan::Id;
 /// The state of one container.
 pub fn state(store: &Store, id: &Id) -> Result<Shown> {
     let entry = store.get(id)?;
-    let state = entry.load()?;
-    let status = entry.status(&state)?;
+    let (state, status) = entry.settle(entry.load()?)?;
     Ok(Shown::of(state, status))
 }
 
@@ -68,7 +67,8 @@ fn shown(store: &Store, id: &Id) -> Result<Option<(Shown, u32)>> {
         let Some(entry) = there()? else { return Ok(None) };
         match entry.load() {
             Ok(state) => {
-                let (status, owner) = (entry.status(&state)?, state.owner);
+                let (state, status) = entry.settle(state)?;
+                let owner = state.owner;
                 return Ok(Some((Shown::of(state, status), owner)));
             }
             Err(error) if error.kind == Kind::NotFound => std::thread::sleep(APART),

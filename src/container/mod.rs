@@ -15,6 +15,7 @@ pub mod foreground;
 pub mod host;
 pub mod identity;
 pub mod init_process;
+pub mod journal;
 pub mod kill;
 pub mod list;
 pub mod mounts;

@@ -18,7 +18,7 @@ use super::create::{self, UsualUmask, Warn};
 use super::identity::Identity;
 use super::state::{State, Status};
 use super::store::{Entry, Store};
-use super::{checkpoint as shared, delete, init_process, restore_given as given};
+use super::{checkpoint as shared, delete, init_process, journal, restore_given as given};
 use crate::cgroup::{self, Cgroup};
 use crate::criu::patience::Patience;
 use crate::criu::{self, Criu, Event, Places, Stage, Task, message};
@@ -168,10 +168,7 @@ impl Restoring<'_> {
 
     fn carry_out(&mut self, op: &RestoreOp) -> Result<()> {
         match op {
-            RestoreOp::SaveCreating => {
-                self.entry.write("config.json", &self.bundle.bytes)?;
-                self.entry.save(&self.state)
-            }
+            RestoreOp::SaveCreating => journal::create(&self.entry, &[], &self.state, &self.bundle.bytes),
             RestoreOp::MakeCgroup => {
                 let made = Cgroup::create(&self.plan.cgroup);
                 let (cgroup, warning) = made.inspect_err(|_| self.state.cgroup = Default::default())?;

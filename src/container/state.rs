@@ -3,9 +3,8 @@
 //!
 //! | file          | what it is                                                                                                |
 //! |---------------|-----------------------------------------------------------------------------------------------------------|
-//! | `state.json`  | [`State`]; written before anything is made (the journal) and replaced atomically from then on              |
-//! | `config.json` | the configuration as it was at create: what the bundle says later has no effect (runtime.md)              |
-//! | `exec.saved`  | of that what `exec` needs, made ready                                                                     |
+//! | `journal`     | written before anything is made: the first [`State`], and the configuration ([`super::journal`])          |
+//! | `state.json`  | [`State`]; written when the container is made, and replaced atomically from then on                       |
 //! | `resources.json` | the limits as `update` has changed them; not there before                                          |
 //! | `mounts.json` | the mounts as `mounts add` and `remove` have changed them; not there before                       |
 //! | `exec.fifo`   | the start gate; it is there exactly while the container is created and not started                        |
@@ -49,7 +48,7 @@ pub struct State {
     /// What its standard streams led to when it was made, as links in /proc name it: for tools, never read by us.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_descriptors: Vec<String>,
-    /// The process that makes the container, as long as it does.
+    /// The process that makes the container: while it does, this state is that of the journal.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub creator_pid: i32,
     /// When that started.

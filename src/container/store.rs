@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{OFlag, ResolveFlag};
 
+use super::bundle::CONFIG_MAX;
 use super::identity::Identity;
+use super::journal::{self, Part};
 use super::runc_fields::WithRuncFields;
 use super::state::{Signs, State, Status, VERSION, status};
-use super::{exec_config, init_process, mounts};
+use super::{init_process, mounts};
 use crate::cgroup::Frozen;
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd;
@@ -21,6 +23,8 @@ use crate::spec::types::Mount;
 
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
 const STATE_MAX: usize = 16 << 20;
+/// The file's name.
+const STATE: &str = "state.json";
 
 /// The state root.
 #[derive(Debug)]
@@ -98,7 +102,7 @@ impl Store {
     /// Nobody else knows the directory yet, but a delete may be quick.
     fn hold_taken(&self, id: &Id) -> Result<Entry> {
         let entry = self.entry(id)?;
-        entry.new.set(New::Empty);
+        entry.new.set(New::WithoutState);
         if !entry.try_lock()? {
             return Err(Error::new(Kind::State, format!("the container {id} is being deleted while it is made")));
         }
@@ -123,7 +127,7 @@ impl Store {
     /// The state of a container, where it can be read at once; [`Entry::load`] says why not.
     pub fn glance(&self, id: &Id) -> Option<State> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = fd::open_within(&self.root, &format!("{id}/state.json"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
+        let file = fd::open_within(&self.root, &format!("{id}/{STATE}"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
         let bytes = fd::read_record(file, STATE_MAX).ok()?;
         load::json(&bytes).ok().filter(|state: &State| state.version == VERSION)
     }
@@ -148,8 +152,9 @@ impl Store {
     /// Removes a container's directory: the last thing that a delete does.
     pub fn remove(&self, entry: &Entry) -> Result<()> {
         let told = || format!("cannot remove the state directory {}/{}", self.path, entry.id);
-        // What every container has, the journal last; then what else there may be.
-        for name in [exec_config::FILE, "config.json", "state.json"] {
+        // What every container has, the journal last: it tells a delete that is repeated of all that this one had to know. Then what
+        // else there may be.
+        for name in [STATE, journal::FILE] {
             match fd::unlinkat(&entry.dir, name) {
                 // A directory in its place has been put there by others, and is removed with what else there may be.
                 Err(error) if !matches!(error.errno, Errno::ENOENT | Errno::EISDIR) => {
@@ -181,8 +186,8 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum New {
     No,
-    /// And there is no state in it yet.
-    Empty,
+    /// And there is no state.json in it yet.
+    WithoutState,
     Yes,
 }
 
@@ -221,26 +226,33 @@ impl Entry {
         fd::stat(&self.dir).is_ok_and(|stat| stat.nlink == 0)
     }
 
-    /// Reads the state.
+    /// Reads the state: that of the journal as long as it is being made.
     pub fn load(&self) -> Result<State> {
-        let bytes = match fd::read_at(&self.dir, "state.json", STATE_MAX) {
-            Err(error) if error.errno != Errno::ENOENT => {
-                return Err(Error::from(error).doing(format!("cannot read the state of {}", self.id)));
+        for _ in 0..2 {
+            let empty = match fd::read_at(&self.dir, STATE, STATE_MAX) {
+                Ok(bytes) if bytes.is_empty() => true,
+                Ok(bytes) => return self.parse(&bytes),
+                Err(error) if error.errno == Errno::ENOENT => false,
+                Err(error) => return Err(Error::from(error).doing(format!("cannot read the state of {}", self.id))),
+            };
+            let Some(first) = journal::read(self, Part::State)? else { break };
+            let first = self.parse(&first)?;
+            // An empty one is being written this moment, or has been meanwhile; or it is damaged, and says nothing of what runs.
+            if !empty || creator_lives(&first)? {
+                return Ok(first);
             }
-            Ok(bytes) if !bytes.is_empty() => bytes,
-            // Not yet, or not any more.
-            _ => {
-                return Err(Error::new(Kind::NotFound, "container does not exist").hint(format!(
-                    "the state directory of {} is there but empty: `delete --force {}` removes it",
-                    self.id, self.id
-                )));
-            }
-        };
+        }
+        // Not yet, or not any more.
+        Err(Error::new(Kind::NotFound, "container does not exist")
+            .hint(format!("the state directory of {} is there but empty: `delete --force {}` removes it", self.id, self.id)))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<State> {
         let damaged = |why: String| {
             Error::new(Kind::State, format!("the state of {} is damaged: {why}", self.id))
                 .hint(format!("`delete --force {}` removes what is left of the container", self.id))
         };
-        let state: State = load::json(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let state: State = load::json(bytes).map_err(|error| damaged(error.to_string()))?;
         match state.version {
             VERSION => Ok(state),
             other => Err(damaged(format!("its version is {other}, this berth reads {VERSION}"))),
@@ -257,11 +269,13 @@ impl Entry {
     pub fn save_with(&self, state: &State, mounts: &[Mount]) -> Result<()> {
         let bytes = serde_json::to_vec(&WithRuncFields::of(state, mounts))
             .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
-        let empty = self.new.replace(if self.new.get() == New::No { New::No } else { New::Yes }) == New::Empty;
-        match empty && bytes.len() <= AT_ONCE {
-            true => self.create("state.json", &bytes),
-            false => self.write("state.json", &bytes),
+        if self.new.get() == New::WithoutState {
+            self.new.set(New::Yes);
+            if bytes.len() <= AT_ONCE {
+                return fd::create_file_at(&self.dir, STATE, &bytes).told(|| format!("cannot save the state of {}", self.id));
+            }
         }
+        self.write(STATE, &bytes)
     }
 
     /// Runs the poststart hooks, and has the state say that we do: `delete --force` then need not wait for one that never ends.
@@ -271,12 +285,6 @@ impl Entry {
         run()?;
         let _ = self.save(state);
         Ok(())
-    }
-
-    /// Makes a file of this container that is not there, for root only. It is not there at once: it counts from the next
-    /// [`Entry::save`] on.
-    pub fn create(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        fd::create_file_at(&self.dir, name, bytes).told(|| format!("cannot save {name} of {}", self.id))
     }
 
     /// Writes a file of this container, for root only.
@@ -298,8 +306,30 @@ impl Entry {
 
     /// The configuration as it was at create.
     pub fn config(&self) -> Result<Vec<u8>> {
-        fd::read_at(&self.dir, "config.json", crate::container::bundle::CONFIG_MAX)
-            .told(|| format!("cannot read the saved configuration of {}", self.id))
+        let told = || format!("cannot read the saved configuration of {}", self.id);
+        match journal::read(self, Part::Config)? {
+            Some(bytes) => Ok(bytes),
+            // An older berth has made it.
+            None => match fd::read_at(&self.dir, "config.json", CONFIG_MAX) {
+                Err(error) if error.errno == Errno::ENOENT => {
+                    Err(Error::new(Kind::State, format!("{}: there is no whole {}", told(), journal::FILE)))
+                }
+                other => other.told(told),
+            },
+        }
+    }
+
+    /// The status now of a container that may be being made, and its state, which is another if it has been made meanwhile.
+    pub fn settle(&self, state: State) -> Result<(State, Status)> {
+        match self.status(&state)? {
+            // Its maker has ended since the state was read, or long before.
+            Status::Stopped if state.creating => {
+                let state = self.load()?;
+                let status = self.status(&state)?;
+                Ok((state, status))
+            }
+            status => Ok((state, status)),
+        }
     }
 
     /// The status of this container now. That it cannot be told is an error: who takes a container for stopped may delete it.
@@ -318,13 +348,13 @@ fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bo
     // Of one that is being made, it says nothing. Whoever waits there lives, and need not be looked for.
     let gate = !state.creating && gate();
     let alive = gate || (!state.creating && init_process::open(state)?.is_some());
-    Ok(Signs {
-        alive,
-        creator_alive: match state.creator() {
-            Some(creator) => creator.open()?.is_some() && !state.is_of_another_boot()?,
-            None => false,
-        },
-        gate,
-        frozen: alive && !state.creating && frozen(),
-    })
+    Ok(Signs { alive, creator_alive: creator_lives(state)?, gate, frozen: alive && !state.creating && frozen() })
+}
+
+/// Whether it is being made, by a process that lives.
+fn creator_lives(state: &State) -> Result<bool> {
+    match state.creator() {
+        Some(creator) => Ok(creator.open()?.is_some() && !state.is_of_another_boot()?),
+        None => Ok(false),
+    }
 }

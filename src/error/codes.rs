@@ -117,7 +117,7 @@ codes! {
     }
     State "E-STATE" { title: "The container's saved state is missing or damaged.", hint: "",
         cause: "The state directory was changed or removed by somebody else, another command holds it, or the machine lost power while a file system without a journal held it.",
-        check: "Look at the files in STATE-ROOT/ID (by default /run/berth/ID): state.json and config.json must be there and whole.",
+        check: "Look at the files in STATE-ROOT/ID (by default /run/berth/ID): state.json and journal must be there and whole.",
         mend: "`berth delete --force ID` removes whatever can be found of the container. Keep the state root on a tmpfs, which /run is."
     }
     StateRoot "E-STATE-ROOT" { title: "The state root cannot be made or written.", hint: "--root names a directory that this user may write",

@@ -2,6 +2,7 @@
 //! Whole files: bounded reading, one-write writing, atomic replacement. Used for config.json, state, cgroup and proc files.
 
 use std::ffi::{OsStr, OsString};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
@@ -128,6 +129,26 @@ pub fn write_once(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
     if written == bytes.len() { Ok(()) } else { Err(CallError::new(format!("{}: {written} written", render()), Errno::EIO)) }
 }
 
+/// read(2) behind what is there, into room for `size` bytes in all: how many were read, 0 at the end.
+pub fn read_more(fd: impl AsFd, bytes: &mut Vec<u8>, size: usize) -> Result<usize> {
+    bytes.reserve_exact(size.saturating_sub(bytes.len()));
+    retry(|| append(fd.as_fd(), bytes, size.max(bytes.len()))).call(|| format!("read({})", call::fd(fd.as_fd())))
+}
+
+/// writev(2) until all parts are written, one behind the other.
+fn write_parts(fd: impl AsFd, parts: &[&[u8]]) -> Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = &mut slices[..];
+    // What is empty goes.
+    IoSlice::advance_slices(&mut left, 0);
+    while !left.is_empty() {
+        let written = retry(|| nix::sys::uio::writev(fd.as_fd(), left))
+            .call(|| format!("writev({}, ..., {})", call::fd(fd.as_fd()), left.len()))?;
+        IoSlice::advance_slices(&mut left, written);
+    }
+    Ok(())
+}
+
 /// write(2) until all is written: for ordinary files, pipes and sockets.
 pub fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
     let mut left = bytes;
@@ -197,7 +218,16 @@ pub fn publish_file(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8], mode: 
 /// Makes the file `leaf` of a directory of ours, which is not there, with mode 0600 less the umask; what is missing when this is killed
 /// meanwhile is for a file written after it to tell.
 pub fn create_file_at(at: impl AsFd, leaf: impl AsRef<OsStr>, bytes: &[u8]) -> Result<()> {
-    write_all(dir::openat(at, leaf, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE)?, bytes)
+    write_all(create_private(at, leaf)?, bytes)
+}
+
+/// As [`create_file_at`], of several parts.
+pub fn create_file_of(at: impl AsFd, leaf: impl AsRef<OsStr>, parts: &[&[u8]]) -> Result<()> {
+    write_parts(create_private(at, leaf)?, parts)
+}
+
+fn create_private(at: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<OwnedFd> {
+    dir::openat(at, leaf, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, PRIVATE)
 }
 
 /// Read and write for the owner.

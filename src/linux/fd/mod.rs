@@ -20,8 +20,9 @@ pub use dir::{
     readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
 };
 pub use file::{
-    PRIVATE, copy_contents, create_file_at, publish_file, read_at, read_bounded, read_file_bounded, read_record, read_record_of,
-    read_some, require_regular, write_all, write_at, write_file_atomic, write_once, write_private_atomic,
+    PRIVATE, copy_contents, create_file_at, create_file_of, publish_file, read_at, read_bounded, read_file_bounded, read_more,
+    read_record, read_record_of, read_some, require_regular, write_all, write_at, write_file_atomic, write_once,
+    write_private_atomic,
 };
 pub use given::{open_given, read_given};
 pub use nix::fcntl::{OFlag, ResolveFlag};

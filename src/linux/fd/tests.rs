@@ -259,3 +259,22 @@ fn many_are_closed_at_once() {
         assert!(numbers.iter().all(|number| super::is_open(*number) == (*number == kept[0].as_raw_fd())));
     });
 }
+
+#[test]
+fn a_file_of_parts() {
+    let scratch = Scratch::new();
+    let dir = scratch.dir();
+    let long = vec![b'x'; 100_000];
+    create_file_of(&dir, "one", &[b"", b"a", b"", &long, b"z", b""]).unwrap();
+    let whole = [b"a", &long[..], b"z"].concat();
+    assert_eq!(read_at(&dir, "one", 1 << 20).unwrap(), whole);
+    assert_eq!(create_file_of(&dir, "one", &[b"a"]).unwrap_err().errno, Errno::EEXIST);
+    create_file_of(&dir, "none", &[b"", b""]).unwrap();
+    assert_eq!(read_at(&dir, "none", 10).unwrap(), b"");
+    let file = openat(&dir, "one", OFlag::O_RDONLY, 0).unwrap();
+    let mut bytes = Vec::new();
+    assert_eq!(read_more(&file, &mut bytes, 10).unwrap(), 10);
+    assert_eq!(read_more(&file, &mut bytes, 10).unwrap(), 0, "there is no room");
+    while read_more(&file, &mut bytes, whole.len() + 1).unwrap() > 0 {}
+    assert_eq!(bytes, whole);
+}
