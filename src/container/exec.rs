@@ -119,6 +119,7 @@ fn announce(spawned: &Spawned, request: &ExecRequest, pidfd_socket: Option<&Owne
     request.pid_file.as_ref().map_or(Ok(()), |path| create::write_pid_file(path, spawned.pid()))
 }
 
+#[inline(never)] // What it has on the stack is some pages, which the new process would have a copy of.
 fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest, wanted: &Wanted) -> Result<ExecPlan> {
     let saved = |problems| bundle::refused("saved config.json", problems);
     let (spec, filter) = match exec_config::load(entry) {

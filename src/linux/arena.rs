@@ -21,9 +21,9 @@ const PIECE: usize = 1 << 20;
 const STEP: usize = 16;
 /// The largest size that the arena hands out; larger ones are the C library's, which maps each by itself.
 const LARGEST: usize = 128 << 10;
-/// Sizes up to here have a class for each multiple of [`STEP`]; larger ones a class for each power of two.
+/// Sizes up to here have a class for each multiple of [`STEP`]; larger ones four classes from one power of two to the next.
 const FINE: usize = 512;
-const CLASSES: usize = FINE / STEP + (LARGEST / FINE).ilog2() as usize;
+const CLASSES: usize = FINE / STEP + 4 * (LARGEST / FINE).ilog2() as usize;
 
 /// Whether another process has come to have a copy of this memory.
 static SHARED: AtomicBool = AtomicBool::new(false);
@@ -86,13 +86,21 @@ impl Default for Arena {
 }
 
 /// The class of a size and how large its places are.
+#[inline(always)]
 fn class(size: usize) -> (usize, usize) {
     if size <= FINE {
         let steps = size.div_ceil(STEP).max(1);
         return (steps - 1, steps * STEP);
     }
-    let room = size.next_power_of_two();
-    (FINE / STEP + (room / FINE).ilog2() as usize - 1, room)
+    large_class(size)
+}
+
+#[inline(never)]
+fn large_class(size: usize) -> (usize, usize) {
+    let power = (size - 1).ilog2();
+    let quarter = 1 << (power - 2);
+    let steps = size.div_ceil(quarter); // 5 to 8
+    (FINE / STEP + 4 * (power - FINE.ilog2()) as usize + steps - 5, steps * quarter)
 }
 
 impl Arena {

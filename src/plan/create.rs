@@ -152,7 +152,7 @@ fn writes_only_to_new_proc(spec: &Spec, hooks: &Hooks, mounts: &[Step]) -> bool 
     // What hooks mount there nobody knows.
     let hooked = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
     let mut on_proc = mounts.iter().filter_map(|step| match &step.op {
-        Op::Mount(mount) if mount.destination == "/" || mount.destination.starts_with("/proc") => Some(mount),
+        Op::Mount(mount) if mount.destination == "/" || mount.destination.starts_with("/proc") => Some(&**mount),
         _ => None,
     });
     let whole = |mount: &Mount| {
@@ -198,7 +198,7 @@ fn notify_mount(request: &Request, opened_by_runtime: bool, trees: &mut Vec<Pare
         false => Tree::Path(path.clone()),
     };
     let source = Source::Bind { tree, source: path, recursive: false, source_nofollow: true, copy_symlink: false };
-    own(Op::Mount(Mount::new("/run/notify", source)), "")
+    own(Op::Mount(Box::new(Mount::new("/run/notify", source))), "")
 }
 
 /// What is set up from inside the container's root.

@@ -80,7 +80,7 @@ pub fn plan(context: &Context, mounts: &mut Mounts) {
     for (index, mount) in context.spec.mounts.iter().enumerate() {
         let at = format!("mounts[{index}]");
         match one(context, mount, &at, mounts) {
-            Ok(op) => mounts.steps.push(Step { op: Op::Mount(op), at }),
+            Ok(op) => mounts.steps.push(Step { op: Op::Mount(Box::new(op)), at }),
             Err(mut problems) => mounts.problems.append(&mut problems),
         }
     }

@@ -72,7 +72,7 @@ pub enum Op {
         trees: Option<Propagation>,
     },
     /// Mount inside the root filesystem.
-    Mount(Mount),
+    Mount(Box<Mount>),
     /// Make a device node or FIFO inside the root filesystem.
     Node(Node),
     /// Make a symbolic link inside the root filesystem, where nothing is yet.

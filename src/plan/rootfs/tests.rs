@@ -79,7 +79,7 @@ impl Setup {
 }
 
 pub(crate) fn mounts_of(plan: &RootPlan) -> Vec<Mount> {
-    plan.mounts.iter().filter_map(|step| if let Op::Mount(mount) = &step.op { Some(mount.clone()) } else { None }).collect()
+    plan.mounts.iter().filter_map(|step| if let Op::Mount(mount) = &step.op { Some((**mount).clone()) } else { None }).collect()
 }
 
 fn ops(steps: &[Step]) -> Vec<&Op> {

@@ -307,7 +307,7 @@ pub fn compile(profile: &Profile<'_>, options: Options) -> Result<Program, Error
     let resolved = rules::resolve(profile)?;
     let architectures = rules::architectures(profile, options.native)?;
     let newer = rules::answers_newer(profile, options).then_some(Action::Errno(ENOSYS));
-    let mut graph = graph::Graph::with_capacity(512);
+    let mut graph = graph::Graph::with_capacity(256);
     let mut forest = tree::Forest::new(&mut graph, profile.default_action, newer);
     // Nodes are laid out backwards: what is made last comes first, and that is the native architecture.
     let mut root = forest.wrong_arch();

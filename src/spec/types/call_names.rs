@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-use super::object::{Field, Item, Strict, checked};
+use super::object::{Field, Item, Strict, as_written, checked};
 
 /// No text of a configuration holds it.
 const END: char = '\0';
@@ -142,7 +142,7 @@ impl<'de> DeserializeSeed<'de> for Next<'_> {
     }
 }
 
-impl Visitor<'_> for Next<'_> {
+impl<'de> Visitor<'de> for Next<'_> {
     type Value = ();
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,6 +151,12 @@ impl Visitor<'_> for Next<'_> {
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<(), E> {
         self.0.push_str(checked(name)?);
+        self.0.push(END);
+        Ok(())
+    }
+
+    fn visit_borrowed_str<E: serde::de::Error>(self, name: &'de str) -> Result<(), E> {
+        self.0.push_str(as_written(name));
         self.0.push(END);
         Ok(())
     }

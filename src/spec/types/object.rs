@@ -241,9 +241,15 @@ pub(super) fn checked<E: Error>(text: &str) -> Result<&str, E> {
     }
 }
 
+/// A text that stands in the file as it is, without an escape: JSON has no character below a space in one, and serde_json refuses it.
+pub(super) fn as_written(text: &str) -> &str {
+    debug_assert!(!text.as_bytes().contains(&0), "{text:?}");
+    text
+}
+
 struct Text;
 
-impl Visitor<'_> for Text {
+impl<'de> Visitor<'de> for Text {
     type Value = String;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,6 +258,10 @@ impl Visitor<'_> for Text {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
         checked(text).map(str::to_string)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<String, E> {
+        Ok(as_written(text).to_string())
     }
 }
 
