@@ -141,7 +141,7 @@ unsafe extern "C" fn touch(stack: usize, kind: u32, program: usize) {
     let (heap, deep) = match kind {
         OTHER => (2 * PAGE, 3 * PAGE),
         EXEC => (8 * PAGE, 11 * PAGE),
-        _ => (26 * PAGE, 10 * PAGE),
+        _ => (22 * PAGE, 10 * PAGE),
     };
     // SAFETY: this is our own memory, and nothing of it changes.
     unsafe {
