@@ -19,7 +19,8 @@ use crate::container::{
 };
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
-use crate::linux::{exe, probe, signal, tty};
+use crate::linux::types::Errno;
+use crate::linux::{exe, fd, probe, signal, tty};
 use crate::plan::{self, Host, Id, Verb};
 use crate::spec::example;
 use crate::trace;
@@ -517,11 +518,11 @@ fn environment(name: &str) -> Option<String> {
 
 /// Writes to stdout: whether there is still a reader.
 fn print_or_end(text: &str) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let [_, out, _] = fd::standard_streams();
+    match fd::write_all(out, text.as_bytes()) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::new(Kind::Kernel, format!("cannot write to stdout: {error}"))),
+        Err(error) if error.errno == Errno::EPIPE => Ok(false),
+        Err(error) => Err(error).told(|| "cannot write to stdout".into()),
     }
 }
 

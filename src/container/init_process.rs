@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A hold on a container's first process that no reuse of its pid can move to another.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::state::State;
 use crate::error::Result;
@@ -24,8 +24,7 @@ pub fn streams_of(pid: i32) -> Vec<String> {
 /// The same of this process: whoever has got its streams from it has the same. Of what has no name in the file system the link's text is
 /// known without the link, which costs a hundred times as much.
 pub fn own_streams() -> Vec<String> {
-    let (input, output, errors) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    [input.as_fd(), output.as_fd(), errors.as_fd()]
+    fd::standard_streams()
         .into_iter()
         .map(|stream| name(stream).unwrap_or_else(|| link(&format!("/proc/self/fd/{}", stream.as_raw_fd()))))
         .collect()
