@@ -24,9 +24,9 @@ pub struct Identity {
     pub inode: u64,
 }
 
-/// Whether a number says nothing: for serde.
-pub(super) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
-    *number == T::default()
+/// Whether a number or switch says nothing: for serde.
+pub(super) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Identity {

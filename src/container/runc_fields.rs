@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The part of runc's state.json that tools read which look into the file instead of asking `state`: written beside our own fields, and
+//! The part of runc's state.json that tools read which look into the file instead of asking `state`: written behind our own fields, and
 //! never read by us. Called by `store`.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::state::State;
 use crate::linux::types::Namespaces;
+use crate::spec::load;
 use crate::spec::types::Mount;
 
 /// A state as it is written.
@@ -99,6 +100,19 @@ impl<'a> WithRuncFields<'a> {
     }
 }
 
+/// Where what is written for tools begins. No field of a state has this name, at any depth, and in a string no quotation mark stands bare.
+const BEGIN: &str = ",\"config\":{";
+
+/// Reads a state. What is written for tools is twice as much as what is ours, and passed over, where it is where it is written.
+pub fn read(bytes: &[u8]) -> Result<State, serde_json::Error> {
+    let ours = || {
+        let text = str::from_utf8(bytes).ok().filter(|text| text.ends_with('}'))?;
+        let ours = format!("{}}}", &text[..text.find(BEGIN)?]);
+        serde_json::from_str(&ours).ok()
+    };
+    ours().map_or_else(|| load::json(bytes), Ok)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,15 +124,22 @@ mod tests {
             init_process_pid: 7,
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
-            annotations: [("k".to_string(), "v".to_string())].into(),
+            annotations: [("k".to_string(), "v".to_string()), ("config".into(), ",\"config\":{".into())].into(),
             namespaces: (Namespaces::PID | Namespaces::MOUNT).bits(),
             ..State::default()
         };
         let mounts = [Mount { source: "/data".into(), destination: "/d".into(), ..Mount::default() }];
         let text = serde_json::to_vec(&WithRuncFields::of(&state, &mounts)).unwrap();
         assert_eq!(serde_json::from_slice::<State>(&text).unwrap(), state);
+        assert_eq!(read(&text).unwrap(), state);
+        // Where it is cut off behind what is ours, that is whole.
+        assert!((0..text.len()).filter_map(|end| read(&text[..end]).ok()).all(|read| read == state));
+        assert!(read(&text[..text.len() / 2]).is_err());
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(value["config"]["labels"], serde_json::json!(["k=v", "bundle=/b"]));
+        assert_eq!(read(value.to_string().as_bytes()).unwrap(), state, "in another order");
+        assert_eq!(read(serde_json::to_string_pretty(&value).unwrap().as_bytes()).unwrap(), state);
+        assert_eq!(read(&serde_json::to_vec(&state).unwrap()).unwrap(), state, "of a journal");
+        assert_eq!(value["config"]["labels"], serde_json::json!(["config=,\"config\":{", "k=v", "bundle=/b"]));
         assert_eq!(value["config"]["rootfs"], "/b/rootfs");
         assert_eq!(value["config"]["namespaces"][0]["type"], "NEWPID");
         assert_eq!(value["namespace_paths"]["NEWNET"], "/proc/7/ns/net");

@@ -81,13 +81,13 @@ pub struct State {
     /// The container has a pid namespace of its own, so that killing its first process kills all.
     pub own_pid_namespace: bool,
     /// The configuration has poststart hooks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub poststart: bool,
     /// Who runs the poststart hooks at this moment, and holds the container meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poststart_by: Option<Identity>,
     /// The configuration has poststop hooks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub poststop: bool,
     /// The service manager's socket (NOTIFY_SOCKET), if it wants to hear of the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +95,7 @@ pub struct State {
     /// The container's namespaces that are not the runtime's, as `CLONE_NEW*` bits: `exec` enters them.
     pub namespaces: u64,
     /// setgroups(2) is denied in the container's user namespace.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub deny_setgroups: bool,
 }
 

@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, ResolveFlag};
 use super::bundle::CONFIG_MAX;
 use super::identity::Identity;
 use super::journal::{self, Part};
-use super::runc_fields::WithRuncFields;
+use super::runc_fields::{self, WithRuncFields};
 use super::state::{Signs, State, Status, VERSION, status};
 use super::{init_process, mounts};
 use crate::cgroup::Frozen;
@@ -18,13 +18,14 @@ use crate::linux::fd;
 use crate::linux::types::Errno;
 use crate::plan::Id;
 use crate::process::gate;
-use crate::spec::load;
 use crate::spec::types::Mount;
 
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
 const STATE_MAX: usize = 16 << 20;
 /// The file's name.
 const STATE: &str = "state.json";
+/// How it is opened. What is there in its place, be it a FIFO, is no state, and not waited for.
+const READING: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
 /// The state root.
 #[derive(Debug)]
@@ -126,10 +127,9 @@ impl Store {
 
     /// The state of a container, where it can be read at once; [`Entry::load`] says why not.
     pub fn glance(&self, id: &Id) -> Option<State> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = fd::open_within(&self.root, &format!("{id}/{STATE}"), flags, ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
+        let file = fd::open_within(&self.root, &format!("{id}/{STATE}"), READING, ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
         let bytes = fd::read_record(file, STATE_MAX).ok()?;
-        load::json(&bytes).ok().filter(|state: &State| state.version == VERSION)
+        runc_fields::read(&bytes).ok().filter(|state| state.version == VERSION)
     }
 
     /// The status of a container whose state has been read so; as [`Entry::status`].
@@ -229,7 +229,7 @@ impl Entry {
     /// Reads the state: that of the journal as long as it is being made.
     pub fn load(&self) -> Result<State> {
         for _ in 0..2 {
-            let empty = match fd::read_at(&self.dir, STATE, STATE_MAX) {
+            let empty = match fd::openat(&self.dir, STATE, READING, 0).and_then(|file| fd::read_record(file, STATE_MAX)) {
                 Ok(bytes) if bytes.is_empty() => true,
                 Ok(bytes) => return self.parse(&bytes),
                 Err(error) if error.errno == Errno::ENOENT => false,
@@ -252,7 +252,7 @@ impl Entry {
             Error::new(Kind::State, format!("the state of {} is damaged: {why}", self.id))
                 .hint(format!("`delete --force {}` removes what is left of the container", self.id))
         };
-        let state: State = load::json(bytes).map_err(|error| damaged(error.to_string()))?;
+        let state = runc_fields::read(bytes).map_err(|error| damaged(error.to_string()))?;
         match state.version {
             VERSION => Ok(state),
             other => Err(damaged(format!("its version is {other}, this berth reads {VERSION}"))),
