@@ -12,7 +12,7 @@ use super::{
 use crate::error::Code;
 use crate::linux::types::{CapSet, KernelVersion, MountAttr, Namespaces};
 use crate::spec::Problem;
-use crate::spec::types::{Process, Spec};
+use crate::spec::types::Spec;
 
 /// Decides everything that creating (or running) this container does. `spec` has passed validation.
 pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<Problem>> {
@@ -242,17 +242,15 @@ fn person(
         identity.groups = None;
     }
     // As user 0, who may enter what the program's user may not, and make it; where it may not, the step tries again after the next.
-    steps.push(own(Op::WorkingDirectory(working_directory(process)), "process.cwd"));
+    // An image may lack it, and engines count on its being made; the root directory is always there.
+    let path = process::working_directory(process);
+    steps.push(own(Op::WorkingDirectory { made: path != "/", path }, "process.cwd"));
     steps.push(own(Op::Identity(identity), "process.user"));
     steps.push(own(Op::FindProgram, "process.args[0]"));
     if process.no_new_privileges {
         steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));
     }
     Ok(steps)
-}
-
-fn working_directory(process: &Process) -> String {
-    if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() }
 }
 
 /// linux.personality and linux.memoryPolicy, in the kernel's numbers.

@@ -182,9 +182,10 @@ fn person(
     namespaces.spawn.deny_setgroups = entered.deny_setgroups;
     let keep_admin = seccomp.is_some() && !process.no_new_privileges;
     let identity = process::identity(process, sets, &namespaces, keep_admin).map_err(|problem| vec![problem])?;
-    let cwd = if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() };
-    // As user 0, who may enter what the program's user may not; where it may not, the step tries again after the next.
-    steps.push(own(Op::WorkingDirectory(cwd), "process.cwd"));
+    // As user 0, who may enter what the program's user may not; where it may not, the step tries again after the next. What is missing
+    // in a container that runs was written wrongly, and is not made.
+    let path = process::working_directory(process);
+    steps.push(own(Op::WorkingDirectory { path, made: false }, "process.cwd"));
     steps.push(own(Op::Identity(identity), "process.user"));
     steps.push(own(Op::FindProgram, "process.args[0]"));
     if process.no_new_privileges {
@@ -233,6 +234,24 @@ mod tests {
         assert_eq!(got.enter_before_clone, Namespaces::PID | Namespaces::USER);
         assert!(matches!(got.child[got.child.len() - 2].op, Op::Seccomp(_)));
         assert_eq!(got.child.last().unwrap().op, Op::Exec);
+    }
+
+    /// What create makes is made before its program runs; a container that runs is left as it is.
+    #[test]
+    fn a_missing_working_directory_is_made_for_the_first_process_alone() {
+        let spec = fixtures::spec("docker");
+        let host = Host { apparmor: true, ..Host::example() };
+        let found = |steps: &[Step]| steps.iter().find(|step| matches!(step.op, Op::WorkingDirectory { .. })).unwrap().op.clone();
+        let mut process = Process { terminal: false, cwd: "/srv".into(), ..spec.process.clone().unwrap() };
+        let more = exec(&spec, &process, &ExecRequest::default(), &entered(Namespaces::MOUNT), &host).unwrap();
+        assert_eq!(found(&more.child), Op::WorkingDirectory { path: "/srv".into(), made: false });
+        for (cwd, made) in [("/srv", true), ("/", false)] {
+            process.cwd = cwd.into();
+            let spec = Spec { process: Some(process.clone()), ..spec.clone() };
+            let request = crate::plan::Request::create(crate::plan::Id::parse("x").unwrap(), "/bundle", "/run/berth");
+            let first = crate::plan::create(&spec, &request, &host).unwrap();
+            assert_eq!(found(&first.child), Op::WorkingDirectory { path: cwd.into(), made });
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn what_must_come_first_comes_first() {
             "root's work first",
         );
         before(
-            child(&|op| matches!(op, Op::WorkingDirectory(_))),
+            child(&|op| matches!(op, Op::WorkingDirectory { .. })),
             identity,
             "the working directory is made while that is permitted",
         );

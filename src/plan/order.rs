@@ -46,7 +46,7 @@ fn rank(op: &Op) -> u32 {
         Op::OwnStdio { .. } => 30,
         Op::Umask(_) => 31,
         // As user 0, and only with what the container itself can see.
-        Op::WorkingDirectory(_) => 32,
+        Op::WorkingDirectory { .. } => 32,
         Op::Identity(_) => 33,
         Op::FindProgram => 34,
         Op::NoNewPrivileges => 35,

@@ -73,6 +73,11 @@ pub fn capabilities(
     sets
 }
 
+/// Where the process begins: the root directory where nothing is said.
+pub fn working_directory(process: &Process) -> String {
+    if process.cwd.is_empty() { "/".to_string() } else { process.cwd.clone() }
+}
+
 /// crun's annotation, for Podman's `--group-add keep-groups`: the caller's supplementary groups stay, which give access to files of his.
 pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 

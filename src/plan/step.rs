@@ -169,9 +169,14 @@ pub enum Op {
     Umask(u32),
     /// Everything that makes up who the process is: bounding set, groups, ids, capabilities.
     Identity(Identity),
-    /// Change into the working directory, made where it is missing, and prove that it is inside the container. Where that is not
-    /// permitted before [`Op::Identity`], it is tried again after it.
-    WorkingDirectory(String),
+    /// Change into the working directory, and prove that it is inside the container. Where that is not permitted before
+    /// [`Op::Identity`], it is tried again after it.
+    WorkingDirectory {
+        /// Absolute, inside the container.
+        path: String,
+        /// It is made where it is missing.
+        made: bool,
+    },
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,
     /// Find the program in the container, so that "not found" is an error of create.

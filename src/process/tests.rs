@@ -55,7 +55,7 @@ fn plan(script: &str, more: Vec<Op>) -> Plan {
     ops.extend(more);
     ops.extend([
         Op::Identity(root_identity()),
-        Op::WorkingDirectory("/".into()),
+        Op::WorkingDirectory { path: "/".into(), made: false },
         Op::FindProgram,
         Op::CloseDescriptors { keep: 0 },
         Op::Ready,

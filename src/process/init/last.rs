@@ -72,16 +72,16 @@ pub(super) fn change_directory(path: &str) -> Result<()> {
 }
 
 impl Init<'_> {
-    /// The working directory, made where it is missing, but not for exec: what is not there was written wrongly. Where user 0 may not
-    /// enter it, perhaps the program's user may (a directory of NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way round it works
-    /// too, because here it is still user 0; runc does both.
-    pub(super) fn enter_directory(&mut self, path: &str) -> Result<()> {
+    /// The working directory, `made` where it is missing if so asked. Where user 0 may not enter it, perhaps the program's user may (a
+    /// directory of NFS, or of another user in a user namespace): that is tried when the process has become that user. The other way
+    /// round it works too, because here it is still user 0; runc does both.
+    pub(super) fn enter_directory(&mut self, path: &str, made: bool) -> Result<()> {
         // This leads nowhere else, whatever the image has.
         if path == "/" {
             return mount::chdir(path).told(|| "cannot change into the root directory".into());
         }
         let answer = match change_directory(path) {
-            Err(error) if error.errno == Some(Errno::ENOENT) && !self.joining => {
+            Err(error) if made && error.errno == Some(Errno::ENOENT) => {
                 let root = Root::open("/").told(|| "cannot open the root directory".into())?;
                 root.mkdir_all(path, 0o755)
                     .told(|| format!("cannot make the working directory {path}"))

@@ -307,7 +307,7 @@ impl<'a> Init<'a> {
             Op::SelinuxLabel(label) => namespaces::selinux_label(self.proc()?, label),
             Op::OwnStdio { uid } => stdio::own(self.rootfs()?, *uid),
             Op::Identity(identity) => self.become_user(identity),
-            Op::WorkingDirectory(path) => self.enter_directory(path),
+            Op::WorkingDirectory { path, made } => self.enter_directory(path, *made),
             Op::NoNewPrivileges => cred::set_no_new_privileges().told(|| "cannot give up new privileges".into()),
             Op::FindProgram => self.find_program(),
             Op::CloseDescriptors { keep } => self.close_descriptors(*keep),
