@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     test!(texts_of_cgroups_below).needs(&[Need::Cgroup2]).differs(&[("crun", "says it in other words")]),
     test!(words_change_user_directory_and_environment)
         .differs(&[("runc", "refuses a flag in two spellings"), ("crun", "has no --additional-gids")]),
+    test!(user_must_be_mapped).differs(&[("runc", "says it in other words"), ("crun", "says it in other words")]),
     test!(user_must_be_numbers).differs(&[("crun", "takes what strtol leaves")]),
     test!(capabilities_are_added_but_never_inheritable),
     test!(no_new_privileges),
@@ -175,6 +176,32 @@ fn words_change_user_directory_and_environment() {
     let said = sh(&container, &flags, "id -u; id -g; id -G; pwd; echo $OWN $TWICE $MORE $HOME");
     assert_eq!(said, "1000\n100\n100 7 8\n/tmp\n1 2 3 /home\n");
     assert_eq!(sh(&container, &["-u", "5"], "id -u; id -g"), "5\n0\n");
+}
+
+/// Told by the id, whoever knows the mappings: the configuration, or, of a namespace that was joined, the kernel alone.
+fn user_must_be_mapped() {
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.user_namespace(&[(0, 100_000, 1000)]);
+    let maker = running(&bundle);
+    assert_eq!(sh(&maker, &["-u", "999:999"], "id -u"), "999\n");
+    for (flag, value, at) in [("-u", "5000", "user.uid"), ("-u", "5:5000", "user.gid"), ("-g", "5000", "user.additionalGids[0]")]
+    {
+        let said = exec(&maker, &[flag, value], &["/bin/true"]).fails();
+        let words = ["5000 is not an id of the container: linux.", "does not map it", at, "--user and --additional-gids"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+    let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+    bundle.namespace("user", Some(&format!("/proc/{}/ns/user", maker.pid())));
+    let joiner = running(&bundle);
+    assert_eq!(sh(&joiner, &["-u", "999:999"], "id -u"), "999\n");
+    let said = exec(&joiner, &["-u", "5000"], &["/bin/true"]).fails();
+    assert!(said.contains("user 5000 is not an id of the container"), "{said}");
+    let said = exec(&joiner, &["-u", "5:5000"], &["/bin/true"]).fails();
+    assert!(said.contains("cannot become user 5:5000") && said.contains("must be mapped"), "{said}");
+    for container in [&maker, &joiner] {
+        let left: Vec<i32> = serde_json::from_str(&Call::new(&["ps", "--format", "json", &container.id]).output().ok()).unwrap();
+        assert_eq!(left, [container.pid()]);
+    }
 }
 
 fn user_must_be_numbers() {

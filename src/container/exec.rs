@@ -25,7 +25,7 @@ use crate::process::sources::Sources;
 use crate::process::spawn::Spawned;
 use crate::rdt;
 use crate::spec::types::Process;
-use crate::spec::{load, validate};
+use crate::spec::{Problem, load, validate};
 use crate::trace;
 
 /// Where the process is described.
@@ -130,8 +130,12 @@ fn make_plan(entry: &Entry, state: &State, place: &Place, request: &ExecRequest,
         Wanted::File(path) => (exec_process::from_file(read_process(path)?, &spec), path.as_str()),
         Wanted::Words(words) => (exec_process::from_words(words, &spec).map_err(saved)?, "process"),
     };
-    let refused = |problems| bundle::refused(source, problems);
-    let checked = validate::process(&process);
+    let refused = |problems: Vec<Problem>| {
+        let ids = matches!(wanted, Wanted::Words(_)) && problems.iter().any(|problem| problem.at.starts_with("user."));
+        let error = bundle::refused(source, problems);
+        if ids { error.hint("--user and --additional-gids take ids of the container's user namespace") } else { error }
+    };
+    let checked = validate::process_in(&process, &spec);
     if !checked.problems.is_empty() {
         return Err(refused(checked.problems));
     }

@@ -64,15 +64,15 @@ pub fn make(spec: &Spec, plan: &Plan) -> Result<Vec<u8>> {
 }
 
 fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
-    let namespaces = spec.linux.as_ref().map(|linux| linux.namespaces.clone());
+    let linux = spec.linux.as_ref().map(|linux| Linux {
+        namespaces: linux.namespaces.clone(),
+        uid_mappings: linux.uid_mappings.clone(),
+        gid_mappings: linux.gid_mappings.clone(),
+        ..Linux::default()
+    });
     let saved = Saved {
         version: VERSION,
-        spec: Spec {
-            oci_version: spec.oci_version.clone(),
-            process: spec.process.clone(),
-            linux: namespaces.map(|namespaces| Linux { namespaces, ..Linux::default() }),
-            ..Spec::default()
-        },
+        spec: Spec { oci_version: spec.oci_version.clone(), process: spec.process.clone(), linux, ..Spec::default() },
         seccomp: filter.map(|load| Seccomp {
             flags: load.flags,
             listener: load.listener.clone(),
@@ -116,7 +116,8 @@ mod tests {
     use crate::plan::exec::{Entered, ExecRequest, exec};
     use crate::plan::{Host, seccomp_profile};
     use crate::spec::fixtures;
-    use crate::spec::types::Process;
+    use crate::spec::types::{Process, User};
+    use crate::spec::validate::process_in;
 
     fn entered(filter: Filter) -> Entered {
         Entered { id: "x".into(), namespaces: crate::linux::types::Namespaces::PID, filter, ..Entered::default() }
@@ -141,6 +142,9 @@ mod tests {
                 plan.warnings.clear();
             }
             assert_eq!(one, other, "{name}");
+            // Of no user namespace.
+            let stranger = Process { user: User { uid: u32::MAX - 1, ..process.user.clone() }, ..process };
+            assert_eq!(process_in(&stranger, &spec), process_in(&stranger, &small), "{name}");
         }
     }
 

@@ -24,8 +24,7 @@ pub fn own(rootfs: &mut RootFs, uid: u32) -> Result<()> {
     // The container's, once it has been asked for.
     let mut null = None;
     for (number, stream) in fd::standard_streams().into_iter().enumerate() {
-        own_stream(rootfs, number as RawFd, stream, uid, &mut null)
-            .map_err(|error| error.doing(format!("cannot prepare standard stream {number}")))?;
+        own_stream(rootfs, number as RawFd, stream, uid, &mut null)?;
     }
     null.flatten().into_iter().for_each(|null| rootfs.spend(null));
     Ok(())
@@ -38,14 +37,15 @@ fn own_stream(
     uid: u32,
     null: &mut Option<Option<OwnedFd>>,
 ) -> Result<()> {
-    let stat = fd::stat(stream)?;
+    let told = || format!("cannot prepare standard stream {number}");
+    let stat = fd::stat(stream).told(told)?;
     if stat.is_char_device(1, 3) {
         let null = match null {
             Some(known) => known,
-            None => null.insert(container_null(rootfs)?),
+            None => null.insert(container_null(rootfs).map_err(|error| error.doing(told()))?),
         };
         return match null {
-            Some(null) => Ok(fd::dup_onto(&*null, number)?),
+            Some(null) => fd::dup_onto(&*null, number).told(told),
             None => Ok(()),
         };
     }
@@ -56,7 +56,13 @@ fn own_stream(
     match fd::fchown(stream, uid, SAME) {
         // Not ours to give, or on a read-only mount: the program's user must do with the rights he has. runc passes over the same two.
         Err(error) if [Errno::EPERM, Errno::EROFS].contains(&error.errno) => Ok(()),
-        other => Ok(other?),
+        // It is the id, which the steps to come would stumble over as well: where the mappings are the configuration's own, validation has
+        // said so; of a user namespace that was joined, the kernel knows first.
+        Err(error) if error.errno == Errno::EINVAL => {
+            let what = format!("user {uid} is not an id of the container: its user namespace does not map it");
+            Err(Error::from(error).doing(what).cause(Code::Capabilities))
+        }
+        other => other.told(told),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::process::user_or_group_id;
 use super::{Row, Verdict, interface_name, resources, seccomp, sysctl};
-use crate::spec::{At, IdMapping, Linux, Spec, names};
+use crate::spec::{At, IdMapping, Linux, Process, Spec, names};
 
 /// config-linux.md, top to bottom.
 pub(super) const LINUX: &[Row<Linux>] = &[
@@ -129,9 +129,16 @@ pub(super) fn id_mappings(mappings: &[IdMapping], at: &At, verdict: &mut Verdict
     }
 }
 
-/// The ids of the process must be ids of a new user namespace, or setresuid(2) and setgroups(2) fail with EINVAL.
+/// The ids of the container's first process.
 pub(super) fn user_is_mapped(spec: &Spec, at: &At, verdict: &mut Verdict) {
-    let (Some(process), Some(linux)) = (&spec.process, &spec.linux) else { return };
+    if let Some(process) = &spec.process {
+        ids_are_mapped(process, spec, at, verdict);
+    }
+}
+
+/// The ids of a process must be ids of the container's new user namespace, or setresuid(2) and setgroups(2) fail with EINVAL.
+pub(super) fn ids_are_mapped(process: &Process, container: &Spec, at: &At, verdict: &mut Verdict) {
+    let Some(linux) = &container.linux else { return };
     if !linux.namespaces.iter().any(|namespace| namespace.kind == "user" && namespace.path.is_empty()) {
         return;
     }

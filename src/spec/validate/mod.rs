@@ -45,6 +45,13 @@ pub fn process(process: &Process) -> Verdict {
     verdict
 }
 
+/// As [`process`], of a process that is to join this container.
+pub fn process_in(process: &Process, container: &Spec) -> Verdict {
+    let mut verdict = self::process(process);
+    linux::ids_are_mapped(process, container, &At::DOCUMENT.name("user"), &mut verdict);
+    verdict
+}
+
 /// Judges a resources file (`update --resources`).
 pub fn resources(resources: &Resources) -> Verdict {
     let mut verdict = Verdict::default();
