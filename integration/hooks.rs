@@ -39,6 +39,10 @@ pub const TESTS: &[Test] = &[
         .differs(&[("runc", "shows all of it, however long"), ("crun", "leaves it to the hook's own streams")]),
     test!(state_has_the_root)
         .differs(&[("runc", "has no root in the state of hooks"), ("crun", "has it as the configuration writes it")]),
+    test!(output_goes_to_the_files_of_annotations)
+        .differs(&[("runc", "has no such annotations"), ("crun", "takes a relative path from where the caller stands")]),
+    test!(output_to_a_file_that_is_not_to_be_had)
+        .differs(&[("runc", "has no such annotations"), ("crun", "waits for a reader of a FIFO, and says it in other words")]),
     test!(failure_of_start_container_stops_the_program),
     test!(failure_of_start_container_fails_start).differs(&[
         ("runc", "has returned from start before the hook runs"),
@@ -176,6 +180,65 @@ fn hook_that_does_not_read_its_stdin() {
         bundle.set(&format!("/hooks/{kind}/-"), json!({ "path": "/bin/true" }));
     });
     assert_eq!(bundle.print(), "ran\n");
+}
+
+/// Of every kind, inside and outside, of root and of a user namespace in which nobody could open them; they are appended to.
+fn output_goes_to_the_files_of_annotations() {
+    for ids in [None, Some(100_000)] {
+        let mut bundle = Bundle::args(&["/bin/sleep", "1000"]);
+        if let Some(first) = ids {
+            bundle.user_namespace(&[(0, first, 1000)]);
+        }
+        fs::create_dir_all(log()).unwrap();
+        fs::set_permissions(log(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        fs::write(log().join("out"), "before\n").unwrap();
+        bundle.set("/annotations", json!({ "run.oci.hooks.stdout": log().join("out"), "run.oci.hooks.stderr": "err" }));
+        for kind in KINDS {
+            let args = json!(["sh", "-c", format!("echo {kind}; echo bad {kind} >&2")]);
+            bundle.set(&format!("/hooks/{kind}/-"), json!({ "path": "/bin/sh", "args": args }));
+        }
+        let container = bundle.create();
+        container.start();
+        // Nothing of them is left open in the program.
+        let open = fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap().flatten();
+        let open: Vec<_> =
+            open.filter_map(|entry| fs::read_link(entry.path()).ok()).filter(|path| path.starts_with(log())).collect();
+        assert!(open.is_empty(), "{open:?}");
+        container.kill("KILL");
+        container.wait_status("stopped");
+        container.delete();
+        let lines = |before: &str| KINDS.iter().map(|kind| format!("{before}{kind}\n")).collect::<String>();
+        assert_eq!(read("out"), format!("before\n{}", lines("")));
+        let errors = std::path::Path::new(bundle.path()).join("err");
+        assert_eq!(fs::read_to_string(&errors).unwrap(), lines("bad "));
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(errors).unwrap().permissions()) & 0o777, 0o700);
+        fs::remove_dir_all(log()).unwrap();
+    }
+}
+
+/// Told by create, which leaves nothing; when the file has gone later, what cleans up runs all the same.
+fn output_to_a_file_that_is_not_to_be_had() {
+    let mut bundle = bundle("exec sleep 1000");
+    nix::unistd::mkfifo(log().join("fifo").as_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    hook(&mut bundle, "poststop", "echo ran >>$log/ran");
+    for (path, word) in [("none/there", "no such file"), ("", "is empty"), (".", "is a directory"), ("fifo", "nobody reads")] {
+        let path = if path.is_empty() { String::new() } else { log().join(path).to_str().unwrap().to_owned() };
+        bundle.set("/annotations", json!({ "run.oci.hooks.stderr": path }));
+        let said = bundle.create_call(&[]).output().fails();
+        assert!(said.contains("run.oci.hooks.stderr") && said.contains(word), "{path}: {said}");
+        bundle.container().call(&["state"]).output().fails();
+    }
+    fs::remove_file(log().join("ran")).unwrap_or_default();
+    fs::create_dir(log().join("later")).unwrap();
+    bundle.set("/annotations", json!({ "run.oci.hooks.stderr": log().join("later/file") }));
+    let container = bundle.create();
+    container.start();
+    fs::remove_dir_all(log().join("later")).unwrap();
+    container.kill("KILL");
+    container.wait_status("stopped");
+    let output = container.call(&["delete"]).output();
+    assert!(output.stderr.contains("later/file") && output.code() == 0, "{output:?}");
+    assert_eq!(read("ran"), "ran\n");
 }
 
 /// A hook that writes what /proc/self says of its mount, network and pid namespaces.

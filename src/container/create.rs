@@ -260,6 +260,10 @@ impl<'a> Making<'a> {
                 self.context.listener = Some(connect(path, "seccomp listener's socket")?);
                 Ok(())
             }
+            ParentOp::OpenHookOutput(files) => {
+                self.context.hook_output = hooks::Output::open(files)?;
+                Ok(())
+            }
             ParentOp::MakeStartGate => {
                 self.context.gate = Some(gate::make(&self.entry)?);
                 Ok(())

@@ -57,7 +57,7 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
         return Err(Error::new(Kind::Status, format!("cannot delete container {id} that is not stopped: {}", status.name()))
             .hint("kill it first, or use --force"));
     }
-    let (poststop, mut warnings) = match state.poststop.then(|| saved_hooks(&entry)) {
+    let (poststop, mut warnings) = match state.poststop.then(|| saved_hooks(&entry, &state)) {
         None => (Vec::new(), Vec::new()),
         Some(Ok(hooks)) => (hooks, Vec::new()),
         // What cannot be read any more must not keep the container for ever.
@@ -79,7 +79,7 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<Vec<String>> {
 /// After a dump that has ended its processes, as runc and crun do: what could make it again is the image. Nothing that fails here makes the
 /// image worse, so it is tried once more, and then told as a warning. The caller has locked it.
 pub fn after_dump(store: &Store, entry: &Entry, state: &State) -> Vec<String> {
-    let hooks = || if state.poststop { saved_hooks(entry) } else { Ok(Vec::new()) };
+    let hooks = || if state.poststop { saved_hooks(entry, state) } else { Ok(Vec::new()) };
     let remove = || destroy(state).and_then(|()| store.remove(entry));
     match hooks().or_else(|_| hooks()).and_then(|poststop| remove().or_else(|_| remove()).map(|()| poststop)) {
         Ok(poststop) => run_poststop(&poststop, state),
@@ -199,15 +199,24 @@ fn from_what_is_left(entry: &Entry, root: &str) -> State {
     state
 }
 
-fn saved_hooks(entry: &Entry) -> Result<Vec<Hook>> {
+fn saved_hooks(entry: &Entry, state: &State) -> Result<Vec<Hook>> {
     let spec = load::parse_config(&entry.config()?).map_err(|problems| bundle::refused("saved config.json", problems))?;
-    Ok(plan::hooks(&spec).poststop)
+    Ok(plan::hooks(&spec, &state.bundle).poststop)
 }
 
-/// Runs the poststop hooks: one that fails is told of and does not keep the next from running.
+/// Runs the poststop hooks: one that fails is told of and does not keep the next from running, nor does a file that it cannot print to
+/// any more keep it from cleaning up.
 pub fn run_poststop(all: &[Hook], state: &State) -> Vec<String> {
     let json = state.for_hooks(Status::Stopped).json();
-    all.iter().filter_map(|hook| hooks::run(hook, &json, None).err()).map(|error| error.to_string()).collect()
+    let mut warnings = Vec::new();
+    for hook in all {
+        let output = hooks::Output::open(&hook.output).unwrap_or_else(|error| {
+            warnings.push(error.to_string());
+            hooks::Output::default()
+        });
+        warnings.extend(hooks::run(hook, &json, &output).err().map(|error| error.to_string()));
+    }
+    warnings
 }
 
 /// After a foreground `run`: the process has ended, and what it leaves goes. Nobody comes back to a container that its command was to

@@ -5,7 +5,7 @@
 use crate::linux::seccomp;
 use crate::plan::mounts::options::mount_options_known;
 use crate::plan::seccomp::Arch;
-use crate::plan::{process, seccomp_profile};
+use crate::plan::{hook_output, process, seccomp_profile};
 use crate::spec::features::{CgroupFeatures, Facts, Features, features as document};
 
 /// The features document of this build.
@@ -43,6 +43,8 @@ pub fn features() -> Features {
             "org.systemd.property.",
             "run.oci.delegate-cgroup",
             "org.criu.config",
+            hook_output::STDERR,
+            hook_output::STDOUT,
             seccomp_profile::RECEIVER,
             process::KEEP_GROUPS,
         ]),

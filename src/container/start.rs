@@ -63,8 +63,8 @@ pub fn start(store: &Store, id: &Id) -> Result<()> {
     }
     gate::remove(&entry)?;
     if state.poststart {
-        let hooks = saved_hooks(&entry)?;
-        let run = || hooks::run_all(&hooks.poststart, &state.for_hooks(Status::Running), None);
+        let hooks = saved_hooks(&entry, &state)?;
+        let run = || hooks::run_all_unless(&hooks.poststart, &state.for_hooks(Status::Running), None, None);
         if let Err(error) = entry.while_hooks_run(&state, run) {
             return Err(undo(store, &entry, &state, error));
         }
@@ -79,14 +79,14 @@ fn has_stopped(state: &State) -> Error {
     Cgroup::reopen(&state.cgroup).map_or(error.clone(), |cgroup| cgroup.explain_lack_of_memory(error))
 }
 
-fn saved_hooks(entry: &Entry) -> Result<Hooks> {
+fn saved_hooks(entry: &Entry, state: &State) -> Result<Hooks> {
     let spec = load::parse_config(&entry.config()?).map_err(|problems| bundle::refused("saved config.json", problems))?;
-    Ok(plan::hooks(&spec))
+    Ok(plan::hooks(&spec, &state.bundle))
 }
 
 /// Lifecycle step 12 and 13 after a hook has failed; `error` stays what is told.
 fn undo(store: &Store, entry: &Entry, state: &State, error: Error) -> Error {
-    let poststop = saved_hooks(entry).map(|hooks| hooks.poststop).unwrap_or_default();
+    let poststop = saved_hooks(entry, state).map(|hooks| hooks.poststop).unwrap_or_default();
     let undone = delete::destroy(state).and_then(|()| store.remove(entry));
     delete::run_poststop(&poststop, state);
     match undone {

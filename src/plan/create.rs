@@ -6,8 +6,8 @@
 use super::namespaces::{self, NamespacePlan};
 use super::step::{Mount, Route, SeccompLoad, Source, Step, Tree};
 use super::{
-    Exec, Hook, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, process, resctrl, resources, rootfs, route,
-    seccomp_profile,
+    Exec, Hook, HookOutput, Hooks, Host, Op, ParentOp, ParentStep, Plan, Request, Verb, hook_output, process, resctrl, resources,
+    rootfs, route, seccomp_profile,
 };
 use crate::error::Code;
 use crate::linux::types::{CapSet, KernelVersion, MountAttr, Namespaces};
@@ -23,6 +23,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     let mut warnings = namespaces.warnings.clone();
     let cgroup = collect(&mut problems, resources::plan(spec, request, host));
     problems.extend(net_devices_rule(spec, host));
+    problems.extend(hook_output::rules(spec));
     let own_cgroup = cgroup.as_ref().and_then(|cgroup| cgroup.saved.of_processes());
     let context = rootfs::Context { spec, request, host, namespaces: &namespaces, cgroup: own_cgroup.as_deref() };
     let rootfs = collect(&mut problems, rootfs::root_steps(&context));
@@ -35,7 +36,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
         return Err(problems);
     };
     warnings.extend(cgroup.warnings.iter().chain(&rootfs.warnings).cloned());
-    let hooks = hooks(spec);
+    let hooks = hooks(spec, &request.bundle);
     let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
     // clone3(2) enters the cgroup2 directory only: elsewhere the runtime puts the process, before it looks at its cgroups itself.
     let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || cgroup.needs_process();
@@ -71,6 +72,9 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     }
     parent.extend(before_clone(request, &namespaces, trees, spec));
     parent.extend(listener.map(|(path, _)| step(ParentOp::ConnectListener(path), "linux.seccomp.listenerPath")));
+    if let Some(output) = hooks.output().filter(|output| **output != HookOutput::default()) {
+        parent.push(step(ParentOp::OpenHookOutput(output.clone()), "annotations"));
+    }
     if route == Some(Route::Pinned) {
         parent.push(step(ParentOp::OpenPinnedNamespace, ""));
     }
@@ -358,15 +362,17 @@ fn net_devices(spec: &Spec) -> Vec<(&String, &crate::spec::types::NetDevice)> {
     spec.linux.iter().flat_map(|linux| &linux.net_devices).collect()
 }
 
-/// The hooks of a configuration, each with its place in it.
-pub fn hooks(spec: &Spec) -> Hooks {
+/// The hooks of a configuration, each with its place in it, in a bundle at this place.
+pub fn hooks(spec: &Spec, bundle: &str) -> Hooks {
     let Some(given) = &spec.hooks else { return Hooks::default() };
+    let output = hook_output::of(spec, bundle);
     let kind = |list: &[crate::spec::types::Hook], name: &str| {
         let hook = |(index, hook): (usize, &crate::spec::types::Hook)| Hook {
             path: hook.path.clone(),
             args: if hook.args.is_empty() { vec![hook.path.clone()] } else { hook.args.clone() },
             env: (!hook.env.is_empty()).then(|| hook.env.clone()),
             timeout_s: hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()),
+            output: output.clone(),
             at: format!("hooks.{name}[{index}]"),
         };
         list.iter().enumerate().map(hook).collect::<Vec<_>>()

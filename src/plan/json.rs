@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::namespaces::name;
 use super::step::{IdMap, Join};
-use super::{Hook, Plan, Shape};
+use super::{Hook, HookOutput, Plan, Shape};
 use crate::linux::types::{IdRange, Namespaces};
 
 /// The whole plan. Of the environment only the names: values may be secrets, and are in config.json for those who may read that.
@@ -86,7 +86,10 @@ fn mappings(plan: &Plan, map: &IdMap) -> Value {
 
 fn hooks(plan: &Plan) -> Value {
     let list = |hooks: &[Hook]| {
-        let one = |hook: &Hook| json!({ "path": hook.path, "args": hook.args, "timeout": hook.timeout_s, "config": hook.at });
+        let one = |hook: &Hook| {
+            let HookOutput { stdout, stderr } = &hook.output;
+            json!({ "path": hook.path, "args": hook.args, "timeout": hook.timeout_s, "stdout": stdout, "stderr": stderr, "config": hook.at })
+        };
         hooks.iter().map(one).collect::<Vec<_>>()
     };
     let hooks = &plan.hooks;

@@ -16,6 +16,7 @@ pub mod exec_process;
 pub mod expect;
 #[cfg(test)]
 mod golden;
+pub mod hook_output;
 pub mod host;
 pub mod json;
 pub mod live_mounts;
@@ -111,6 +112,19 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    /// Where what they print goes, which is the same for all; none where there are no hooks.
+    pub fn output(&self) -> Option<&HookOutput> {
+        let kinds = [
+            &self.prestart,
+            &self.create_runtime,
+            &self.create_container,
+            &self.start_container,
+            &self.poststart,
+            &self.poststop,
+        ];
+        kinds.into_iter().flatten().next().map(|hook| &hook.output)
+    }
+
     /// Whether one that the container's process runs gets the environment of the runtime's caller.
     pub fn inherit_inside(&self) -> bool {
         self.create_container.iter().chain(&self.start_container).any(|hook| hook.env.is_none())
@@ -128,8 +142,19 @@ pub struct Hook {
     pub env: Option<Vec<String>>,
     /// Seconds until it is killed.
     pub timeout_s: Option<u64>,
+    /// Where what it prints goes.
+    pub output: HookOutput,
     /// `hooks.createRuntime[1]`
     pub at: String,
+}
+
+/// The files that what hooks print is appended to, on the host, absolute; where there is none, it is shown when the hook fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookOutput {
+    /// Of the standard output.
+    pub stdout: Option<String>,
+    /// Of the standard error.
+    pub stderr: Option<String>,
 }
 
 /// The program of the container.

@@ -121,6 +121,10 @@ impl Display for ParentOp {
             ParentOp::MoveNetDevice { name, new_name } => write!(f, "move net device {name} in, as {new_name}"),
             ParentOp::EnterResctrl(resctrl) => write!(f, "put it into the resctrl group {}", resctrl.group),
             ParentOp::ReleaseChild => write!(f, "let it go on"),
+            ParentOp::OpenHookOutput(output) => {
+                let files: Vec<_> = output.stdout.iter().chain(&output.stderr).map(String::as_str).collect();
+                write!(f, "open {} for what hooks print", files.join(" and "))
+            }
             ParentOp::RuntimeHooks => write!(f, "run the prestart and createRuntime hooks when it asks"),
             ParentOp::AwaitReady => write!(f, "wait until it is ready"),
             ParentOp::SaveCreated => write!(f, "save the state"),

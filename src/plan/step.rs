@@ -230,6 +230,8 @@ pub enum ParentOp {
     ConnectConsole(String),
     /// Connect to the socket that gets the seccomp listener.
     ConnectListener(String),
+    /// Open the files that hooks print to, made where they are missing: what the container's process runs could not open them.
+    OpenHookOutput(super::HookOutput),
     /// Make the start gate, `exec.fifo`.
     MakeStartGate,
     /// Make the directory of the notify socket's proxy.

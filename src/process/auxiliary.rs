@@ -34,6 +34,8 @@ pub struct Program<'a> {
     pub directory: Option<&'a str>,
     /// What it can read.
     pub input: &'a [u8],
+    /// Where its output and its errors go instead of to us.
+    pub outputs: [Option<BorrowedFd<'a>>; 2],
     /// How long it may take.
     pub timeout: Option<Duration>,
     /// It is killed when this becomes readable.
@@ -104,7 +106,8 @@ impl Program<'_> {
         let parent = pid::getpid();
         match clone3(&CloneArgs { clear_handlers: true, ..CloneArgs::default() })? {
             Cloned::Child => {
-                let streams = [&input, &output, &errors];
+                let [own_output, own_errors] = self.outputs;
+                let streams = [input.as_fd(), own_output.unwrap_or(output.as_fd()), own_errors.unwrap_or(errors.as_fd())];
                 let errno = become_program(parent, streams, self.directory, &path, &args, &env).errno;
                 // The pipe is empty and nobody else writes to it: this cannot block; where it fails, our status tells that we failed.
                 let _ = fd::write_all(&reporter, &(errno as i32).to_le_bytes());
@@ -123,7 +126,7 @@ impl Program<'_> {
 /// It dies with us, whose work it does: nobody else knows of it, neither to wait for it nor to end it. What it leaves running lives on.
 fn become_program(
     parent: i32,
-    streams: [&OwnedFd; 3],
+    streams: [BorrowedFd<'_>; 3],
     directory: Option<&str>,
     path: &CString,
     args: &[CString],

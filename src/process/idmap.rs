@@ -62,6 +62,7 @@ fn run(program: &str, pid: i32, ranges: &[IdRange], at: &str) -> Result<()> {
         env: Some(&env),
         directory: None,
         input: b"",
+        outputs: [None, None],
         timeout: Some(PROGRAM_TIMEOUT),
         interrupt: None,
     }

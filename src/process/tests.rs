@@ -10,7 +10,7 @@ use super::init::InitContext;
 use super::sources::Sources;
 use super::spawn::Spawned;
 use crate::error::{Error, Kind};
-use crate::hooks::HookState;
+use crate::hooks::{HookState, Output};
 use crate::linux::clone::{self, CloneArgs, Cloned, clone3, exit_now};
 use crate::linux::fd::tests::Scratch;
 use crate::linux::fd::{self, OFlag};
@@ -20,7 +20,7 @@ use crate::linux::types::{CapSet, IdRange, Namespaces};
 use crate::linux::{cred, signal};
 use crate::plan::exec::ExecPlan;
 use crate::plan::step::Identity;
-use crate::plan::{self, Exec, Hook, Hooks, Host, Id, IdMap, Join, Op, Plan, Request, Shape, Spawn, Step};
+use crate::plan::{self, Exec, Hook, HookOutput, Hooks, Host, Id, IdMap, Join, Op, Plan, Request, Shape, Spawn, Step};
 use crate::spec::load::parse_config;
 
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
@@ -201,6 +201,7 @@ fn hooks_run_where_and_when_they_should() {
             args: ["sh", "-c", script].map(String::from).to_vec(),
             env: Some(vec![]),
             timeout_s: Some(20),
+            output: HookOutput::default(),
             at: format!("hooks.{name}[0]"),
         };
         let out = scratch.path().display();
@@ -381,9 +382,10 @@ fn descriptors_are_handed_over_and_must_be_the_callers() {
             args: ["sh", "-c", "! [ -e /proc/$$/fd/4 ]"].map(String::from).to_vec(),
             env: None,
             timeout_s: None,
+            output: HookOutput::default(),
             at: String::new(),
         };
-        crate::hooks::run(&hook, b"", None).unwrap();
+        crate::hooks::run(&hook, b"", &Output::default()).unwrap();
     });
 }
 

@@ -46,6 +46,18 @@ fn open_path_with(path: &OsStr, flags: OFlag) -> Result<OwnedFd> {
         .call(|| format!("openat(AT_FDCWD, {}, {})", text(path), super::names_of(&flags)))
 }
 
+/// open(2) of a file of the host to append to, made with this mode, less the umask, where it is missing; for paths that an operator wrote.
+/// It does not wait: a FIFO that nobody reads is ENXIO. Whoever writes to it afterwards does wait.
+pub fn open_to_append(path: impl AsRef<OsStr>, mode: u32) -> Result<OwnedFd> {
+    const FLAGS: OFlag =
+        OFlag::O_WRONLY.union(OFlag::O_APPEND).union(OFlag::O_CREAT).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+    let (path, flags) = (path.as_ref(), FLAGS | OFlag::O_NONBLOCK);
+    let fd = retry(|| nix::fcntl::openat(AT_FDCWD, path, flags, Mode::from_bits_truncate(mode)))
+        .call(|| format!("openat(AT_FDCWD, {}, {}, 0{mode:o})", text(path), super::names_of(&flags)))?;
+    super::set_nonblocking(&fd, false)?;
+    Ok(fd)
+}
+
 /// access(2): whether there is something at a path of the host. Also when that cannot be told.
 pub fn exists(path: impl AsRef<OsStr>) -> bool {
     nix::unistd::access(path.as_ref(), nix::unistd::AccessFlags::F_OK) != Err(Errno::ENOENT)

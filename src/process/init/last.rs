@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use serde::Serialize;
 
 use crate::error::{Code, Error, Kind, Result, Told};
-use crate::hooks::HookState;
+use crate::hooks::{HookState, Output};
 use crate::linux::fd::{self, Root};
 use crate::linux::types::Errno;
 use crate::linux::{clone, mount, sched, seccomp, signal, socket};
@@ -132,7 +132,11 @@ impl Init<'_> {
         let gate = self.gate.iter().flat_map(|gate| gate.fds().map(|fd| fd.as_raw_fd()));
         let channel = self.channel.iter().map(|channel| channel.as_fd().as_raw_fd());
         let listener = self.listener.iter().map(|listener| listener.as_raw_fd());
-        close_descriptors(inherited, gate.chain(channel).chain(listener).collect())
+        if self.work.hooks.start_container.is_empty() {
+            self.hook_output = Output::default();
+        }
+        let printed = self.hook_output.stdout.iter().chain(&self.hook_output.stderr).map(|file| file.as_raw_fd());
+        close_descriptors(inherited, gate.chain(channel).chain(listener).chain(printed).collect())
     }
 
     /// Signals, descriptors and death are from here on as the program shall have them.

@@ -68,6 +68,8 @@ pub struct InitContext {
     pub gate: Option<Gate>,
     /// The connected socket for the seccomp listener.
     pub listener: Option<OwnedFd>,
+    /// The files that hooks print to.
+    pub hook_output: hooks::Output,
     /// For exec: the container's first process, and its namespaces that this one enters before all steps.
     pub enter: Option<(OwnedFd, Namespaces)>,
     /// Others live in the namespaces that it begins in: it hides from them as soon as the runtime has mapped its ids.
@@ -83,7 +85,8 @@ impl InitContext {
     pub(super) fn fds(&self) -> Vec<RawFd> {
         let mut fds = self.trees.fds();
         let entered = self.enter.iter().map(|(process, _)| process);
-        let sockets = self.console_socket.iter().chain(&self.listener);
+        let printed = self.hook_output.stdout.iter().chain(&self.hook_output.stderr);
+        let sockets = self.console_socket.iter().chain(&self.listener).chain(printed);
         let own = self.namespaces.iter().chain(&self.pinned).chain(sockets).chain(entered).map(|fd| fd.as_raw_fd());
         fds.extend(own.chain(self.gate.iter().flat_map(|gate| gate.fds().map(|fd| fd.as_raw_fd()))));
         fds
@@ -115,6 +118,7 @@ struct Init<'a> {
     joins: Vec<OwnedFd>,
     console: Option<OwnedFd>,
     listener: Option<OwnedFd>,
+    hook_output: hooks::Output,
     enter: Option<(OwnedFd, Namespaces)>,
     /// To be hidden from others once the ids are mapped.
     hide: bool,
@@ -149,7 +153,7 @@ impl<'a> Init<'a> {
     fn new(work: Work<'a>, context: InitContext, channel: Option<Channel>) -> Init<'a> {
         let given = context.fds();
         let InitContext { trees, pinned, namespaces: joins, console_socket: console, gate, listener, .. } = context;
-        let InitContext { enter, hide, timed, ignored, .. } = context;
+        let InitContext { hook_output, enter, hide, timed, ignored, .. } = context;
         Init {
             work,
             done: 0,
@@ -158,6 +162,7 @@ impl<'a> Init<'a> {
             joins,
             console,
             listener,
+            hook_output,
             joining: enter.is_some(),
             enter,
             hide,
@@ -493,7 +498,7 @@ impl<'a> Init<'a> {
 
     fn run_hooks(&self, list: &[crate::plan::Hook], status: &str) -> Result<()> {
         let state = HookState { status: status.into(), pid: pid::getpid(), ..self.work.state.clone() };
-        hooks::run_all(list, &state, None)
+        hooks::run_all(list, &state, &self.hook_output)
     }
 
     #[inline(never)] // Rare.

@@ -3,6 +3,7 @@
 //! alone which it needs from there on. Called by `init`.
 
 use crate::error::Result;
+use crate::hooks;
 use crate::linux::memory;
 use crate::plan::step::{Op, Step};
 use crate::plan::{Exec, Hooks};
@@ -17,7 +18,9 @@ impl Init<'_> {
         let Some(gate) = self.gate.take() else { return };
         let [fifo, errors] = gate.into_fds();
         trace::begin_process(false);
-        memory::leave_behind([Some(fifo), Some(errors), self.listener.take()], || self.kept_from(step), Init::arrive)
+        let hooks::Output { stdout, stderr } = std::mem::take(&mut self.hook_output);
+        let fds = [Some(fifo), Some(errors), self.listener.take(), stdout, stderr];
+        memory::leave_behind(fds, || self.kept_from(step), Init::arrive)
     }
 
     /// A copy of what is needed from this step on.
@@ -40,8 +43,9 @@ impl Init<'_> {
     }
 
     /// The process as it waits at the gate.
-    fn arrive((init, fds): &'static mut memory::Kept<Init<'static>, 3>) -> ! {
-        let [fifo, errors, listener] = fds;
+    fn arrive((init, fds): &'static mut memory::Kept<Init<'static>, 5>) -> ! {
+        let [fifo, errors, listener, stdout, stderr] = fds;
+        init.hook_output = hooks::Output { stdout: stdout.take(), stderr: stderr.take() };
         init.listener = listener.take();
         init.gate = fifo.take().zip(errors.take()).map(|(fifo, errors)| Gate::of([fifo, errors]));
         init.carry_out()
