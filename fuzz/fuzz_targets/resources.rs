@@ -46,8 +46,10 @@ fuzz_target!(|bytes: &[u8]| {
                 Err(problems) => assert!(!problems.is_empty(), "refused without a reason"),
             }
         }
-        if let Err(problems) = device_filter(&resources, "", &host) {
-            assert!(!problems.is_empty(), "refused without a reason");
+        for of_unit in [false, true] {
+            if let Err(problems) = device_filter(&resources, "", &host, of_unit) {
+                assert!(!problems.is_empty(), "refused without a reason");
+            }
         }
     }
 });
