@@ -56,7 +56,6 @@ mod tests {
     use super::*;
     use crate::linux::fd::tests::Scratch;
     use crate::linux::{fd as files, socket};
-    use std::os::fd::AsFd;
 
     #[test]
     fn a_name_is_that_of_the_link() {
