@@ -468,7 +468,7 @@ fn show_plan(context: &Context) -> Result<u8> {
     let id = Id::parse("CONTAINER-ID")?;
     let mut request = request::make(Verb::Create, id, context.args, &context.global, context.caller, &environment)?;
     let bundle = bundle::read_config(&request.bundle, request.config.as_deref())?;
-    if bundle.spec.process.as_ref().is_some_and(|process| process.terminal) {
+    if bundle.spec.process.as_deref().is_some_and(|process| process.terminal) {
         // The question is what would be done, not where the terminal goes.
         request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
     }
@@ -499,7 +499,7 @@ fn check_host(context: &Context) -> Result<u8> {
         None if probe::euid() == 0 => example::example(),
         None => example::rootless_example(probe::euid(), probe::egid()),
     };
-    if spec.process.as_ref().is_some_and(|process| process.terminal) {
+    if spec.process.as_deref().is_some_and(|process| process.terminal) {
         request.console_socket.get_or_insert_with(|| "CONSOLE-SOCKET".to_string());
     }
     // Shown whether the bundle asks for them or not.

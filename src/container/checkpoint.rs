@@ -204,7 +204,7 @@ fn saved_outside(entry: &Entry, state: &State, host: &Host, root: &str) -> Resul
     let mut spec = load::parse_config(&entry.config()?).map_err(refused)?;
     // As `mounts add` and `remove` have changed them.
     spec.mounts = mounts::current(entry)?;
-    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let terminal = spec.process.as_deref().is_some_and(|process| process.terminal);
     let mut request = Request::create(entry.id().clone(), &state.bundle, root);
     request.notify_socket = state.notify_socket.clone();
     request.console_socket = terminal.then(String::new);

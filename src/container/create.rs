@@ -442,7 +442,7 @@ impl Making<'_> {
 
     /// From here on the container exists, whatever becomes of the runtime.
     fn save_created(&mut self) -> Result<()> {
-        let terminal = self.bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+        let terminal = self.bundle.spec.process.as_deref().is_some_and(|process| process.terminal);
         self.state.external_descriptors = match terminal {
             true => init_process::streams_of(self.state.init_process_pid),
             false => init_process::own_streams(),

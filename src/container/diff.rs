@@ -59,7 +59,7 @@ pub fn diff(store: &Store, id: &Id, bundle: Option<&str>, runtime_dir: Option<St
         (None, None, []) => CgroupManager::Disabled,
         _ => CgroupManager::Cgroupfs,
     };
-    if bundle.spec.process.as_ref().is_some_and(|process| process.terminal) {
+    if bundle.spec.process.as_deref().is_some_and(|process| process.terminal) {
         request.console_socket = Some("CONSOLE-SOCKET".to_string());
     }
     let mut plan = bundle::plan(&bundle, &request, &host::probe_for(&bundle.spec, &request, runtime_dir))?;

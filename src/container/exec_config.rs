@@ -64,11 +64,9 @@ pub fn make(spec: &Spec, plan: &Plan) -> Result<Vec<u8>> {
 }
 
 fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
-    let linux = spec.linux.as_ref().map(|linux| Linux {
-        namespaces: linux.namespaces.clone(),
-        uid_mappings: linux.uid_mappings.clone(),
-        gid_mappings: linux.gid_mappings.clone(),
-        ..Linux::default()
+    let linux = spec.linux.as_deref().map(|linux| {
+        let (uid_mappings, gid_mappings) = (linux.uid_mappings.clone(), linux.gid_mappings.clone());
+        Box::new(Linux { namespaces: linux.namespaces.clone(), uid_mappings, gid_mappings, ..Linux::default() })
     });
     let saved = Saved {
         version: VERSION,
@@ -130,7 +128,7 @@ mod tests {
         for (name, _) in fixtures::ALL {
             let spec = fixtures::spec(name);
             let Ok(filter) = seccomp_profile::load(&spec, &mut Vec::new()) else { continue };
-            let Some(process) = spec.process.as_ref().map(|process| Process { terminal: false, ..process.clone() }) else {
+            let Some(process) = spec.process.as_deref().map(|process| Process { terminal: false, ..process.clone() }) else {
                 continue;
             };
             let (small, saved) = decode(&encode(&spec, filter.as_ref()).unwrap()).unwrap();

@@ -21,9 +21,9 @@ impl Asked {
     const ALL: Asked = Asked { own_cgroup: true, apparmor: true, selinux: true };
 
     fn by(spec: &Spec, request: &Request) -> Asked {
-        let linux = spec.linux.as_ref();
+        let linux = spec.linux.as_deref();
         let absolute = linux.is_some_and(|linux| linux.cgroups_path.starts_with('/'));
-        let process = spec.process.as_ref();
+        let process = spec.process.as_deref();
         Asked {
             own_cgroup: !absolute || request.cgroup_manager != CgroupManager::Cgroupfs,
             apparmor: process.is_some_and(|process| !process.apparmor_profile.is_empty()),

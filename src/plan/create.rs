@@ -37,7 +37,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host) -> Result<Plan, Vec<P
     };
     warnings.extend(cgroup.warnings.iter().chain(&rootfs.warnings).cloned());
     let hooks = hooks(spec, &request.bundle);
-    let exec = spec.process.as_ref().map_or_else(Exec::default, |given| process::program(given, request));
+    let exec = spec.process.as_deref().map_or_else(Exec::default, |given| process::program(given, request));
     // clone3(2) enters the cgroup2 directory only: elsewhere the runtime puts the process, before it looks at its cgroups itself.
     let parent_first = namespaces.spawn.id_map.is_some() || !net_devices(spec).is_empty() || cgroup.needs_process();
 
@@ -105,7 +105,7 @@ fn collect<T>(problems: &mut Vec<Problem>, part: Result<T, Vec<Problem>>) -> Opt
 
 /// Who holds the terminal's other end must be clear (the texts are runc's, which clients know).
 fn terminal_rules(spec: &Spec, request: &Request) -> Result<(), Problem> {
-    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let terminal = spec.process.as_deref().is_some_and(|process| process.terminal);
     let detached = request.detach || request.verb == Verb::Create;
     let rule = match (&request.console_socket, terminal, detached) {
         (None, true, true) => "cannot allocate tty if runc will detach without setting console socket",
@@ -151,7 +151,7 @@ fn before_root(spec: &Spec, request: &Request, namespaces: &NamespacePlan, paren
 
 /// Kernel parameters are all that is written to a procfs, and the container's own, whole and writable, is mounted in time for that.
 fn writes_only_to_new_proc(spec: &Spec, hooks: &Hooks, mounts: &[Step]) -> bool {
-    let process = spec.process.as_ref();
+    let process = spec.process.as_deref();
     let labels = process.is_some_and(|process| !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty());
     // What hooks mount there nobody knows.
     let hooked = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty();
@@ -208,7 +208,7 @@ fn notify_mount(request: &Request, opened_by_runtime: bool, trees: &mut Vec<Pare
 /// What is set up from inside the container's root.
 fn in_root(spec: &Spec) -> Vec<Step> {
     let mut steps = Vec::new();
-    if let Some(process) = spec.process.as_ref().filter(|process| process.terminal) {
+    if let Some(process) = spec.process.as_deref().filter(|process| process.terminal) {
         let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
         steps.push(own(Op::Console { size }, "process.terminal"));
@@ -314,7 +314,7 @@ fn before_clone(request: &Request, namespaces: &NamespacePlan, trees: Vec<Parent
 /// What only the runtime may do to the new process.
 fn after_clone(spec: &Spec, request: &Request, namespaces: &NamespacePlan, parent_first: bool) -> Vec<ParentStep> {
     let mut steps = Vec::new();
-    if let Some(adjust) = spec.process.as_ref().and_then(|process| process.oom_score_adj) {
+    if let Some(adjust) = spec.process.as_deref().and_then(|process| process.oom_score_adj) {
         steps.push(step(ParentOp::OomScoreAdj(adjust), "process.oomScoreAdj"));
     }
     if namespaces.spawn.id_map.is_some() {
@@ -325,7 +325,7 @@ fn after_clone(spec: &Spec, request: &Request, namespaces: &NamespacePlan, paren
         let op = ParentOp::MoveNetDevice { name: name.clone(), new_name };
         steps.push(ParentStep { op, at: format!("linux.netDevices[\"{name}\"]") });
     }
-    if let Some(rdt) = spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()) {
+    if let Some(rdt) = spec.linux.as_deref().and_then(|linux| linux.intel_rdt.as_ref()) {
         steps.push(step(ParentOp::EnterResctrl(resctrl::plan(rdt, &request.id.to_string())), "linux.intelRdt"));
     }
     if parent_first {

@@ -148,7 +148,7 @@ pub(super) fn is_watched(spec: &Spec, process: Option<&Process>, entered: Namesp
     };
     let namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
     let shared = namespaces.into_iter().any(|namespace| namespace.kind == "pid" && !namespace.path.is_empty());
-    let somebody = shared || process.is_some_and(traces) || spec.process.as_ref().is_some_and(traces);
+    let somebody = shared || process.is_some_and(traces) || spec.process.as_deref().is_some_and(traces);
     somebody && entered.contains(Namespaces::PID) && !entered.contains(Namespaces::USER)
 }
 
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn the_pid_namespace_is_entered_before_the_clone_and_the_rest_after() {
         let spec = fixtures::spec("docker");
-        let process = Process { terminal: false, ..spec.process.clone().unwrap() };
+        let process = Process { terminal: false, ..*spec.process.clone().unwrap() };
         let host = Host { apparmor: true, ..Host::example() };
         let all = Namespaces::PID | Namespaces::MOUNT | Namespaces::USER;
         let got = exec(&spec, &process, &ExecRequest::default(), &entered(all), &host).unwrap();
@@ -242,12 +242,12 @@ mod tests {
         let spec = fixtures::spec("docker");
         let host = Host { apparmor: true, ..Host::example() };
         let found = |steps: &[Step]| steps.iter().find(|step| matches!(step.op, Op::WorkingDirectory { .. })).unwrap().op.clone();
-        let mut process = Process { terminal: false, cwd: "/srv".into(), ..spec.process.clone().unwrap() };
+        let mut process = Process { terminal: false, cwd: "/srv".into(), ..*spec.process.clone().unwrap() };
         let more = exec(&spec, &process, &ExecRequest::default(), &entered(Namespaces::MOUNT), &host).unwrap();
         assert_eq!(found(&more.child), Op::WorkingDirectory { path: "/srv".into(), made: false });
         for (cwd, made) in [("/srv", true), ("/", false)] {
             process.cwd = cwd.into();
-            let spec = Spec { process: Some(process.clone()), ..spec.clone() };
+            let spec = Spec { process: Some(Box::new(process.clone())), ..spec.clone() };
             let request = crate::plan::Request::create(crate::plan::Id::parse("x").unwrap(), "/bundle", "/run/berth");
             let first = crate::plan::create(&spec, &request, &host).unwrap();
             assert_eq!(found(&first.child), Op::WorkingDirectory { path: cwd.into(), made });
@@ -260,16 +260,16 @@ mod tests {
         let plan = |name: &str, change: &dyn Fn(&mut Spec), namespaces: Namespaces, host: &Host| {
             let mut spec = fixtures::spec(name);
             change(&mut spec);
-            let process = Process { terminal: false, ..spec.process.clone().unwrap() };
+            let process = Process { terminal: false, ..*spec.process.clone().unwrap() };
             exec(&spec, &process, &ExecRequest::default(), &entered(namespaces), host).unwrap()
         };
         let all = Namespaces::PID | Namespaces::MOUNT;
         let trace = |spec: &mut Spec| {
-            let sets = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()).unwrap();
+            let sets = spec.process.as_deref_mut().and_then(|process| process.capabilities.as_mut()).unwrap();
             sets.bounding.push("CAP_SYS_PTRACE".into());
         };
         let share = |spec: &mut Spec| {
-            for namespace in spec.linux.as_mut().map(|linux| &mut linux.namespaces).unwrap().iter_mut() {
+            for namespace in spec.linux.as_deref_mut().map(|linux| &mut linux.namespaces).unwrap().iter_mut() {
                 namespace.path = "/proc/1/ns/pid".into();
             }
         };

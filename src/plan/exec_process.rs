@@ -61,7 +61,7 @@ pub fn from_words(words: &Words, spec: &Spec) -> Result<Process, Vec<Problem>> {
         let rule = "the container has no process of its own to take user, environment and rights from: use --process";
         return Err(vec![Problem::new("process", rule)]);
     };
-    let mut process = own.clone();
+    let mut process = Process::clone(own);
     process.args.clone_from(&words.args);
     process.terminal = words.tty;
     process.console_size = process.console_size.filter(|_| words.tty);
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn words_change_the_containers_own_process() {
         let mut spec = fixtures::spec("docker");
-        let own = spec.process.as_mut().unwrap();
+        let own = spec.process.as_deref_mut().unwrap();
         own.env = vec!["A=1".into(), "B=2".into()];
         own.terminal = true;
         let words = Words {
@@ -125,7 +125,7 @@ mod tests {
         };
         let got = from_words(&words, &spec).unwrap();
         assert_eq!((got.args, got.env, got.terminal), (vec!["id".to_string()], vec!["B=2".to_string(), "A=3".into()], false));
-        assert_eq!((got.user.uid, got.user.gid), (7, spec.process.as_ref().unwrap().user.gid));
+        assert_eq!((got.user.uid, got.user.gid), (7, spec.process.as_deref().unwrap().user.gid));
         assert!(got.user.additional_gids.ends_with(&[9]));
         let sets = got.capabilities.unwrap();
         let has = |set: &[String]| set.iter().any(|name| name == "CAP_SYS_TIME");
@@ -137,12 +137,12 @@ mod tests {
     #[test]
     fn a_file_is_taken_as_it_is_but_for_what_it_leaves_unsaid() {
         let mut spec = fixtures::spec("docker");
-        let own = spec.process.as_mut().unwrap();
+        let own = spec.process.as_deref_mut().unwrap();
         own.oom_score_adj = Some(5);
         own.user.umask = Some(0o77);
         let got = from_file(Process { no_new_privileges: false, ..Process::default() }, &spec);
         assert_eq!((got.oom_score_adj, got.user.umask, got.no_new_privileges), (Some(5), Some(0o77), false));
-        assert_eq!(got.capabilities, spec.process.as_ref().unwrap().capabilities);
+        assert_eq!(got.capabilities, spec.process.as_deref().unwrap().capabilities);
         let said = Process { oom_score_adj: Some(0), capabilities: Some(Capabilities::default()), ..Process::default() };
         let got = from_file(said.clone(), &spec);
         assert_eq!((got.oom_score_adj, got.capabilities), (Some(0), said.capabilities));

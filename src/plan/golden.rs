@@ -26,10 +26,12 @@ fn each(mut with: impl FnMut(&str, &Plan)) {
         let text = fixtures::ALL.iter().find(|(known, _)| *known == name).unwrap().1;
         let mut spec = parse_config(text.as_bytes()).unwrap();
         // What no cgroup v2 host can do is refused; that has its own test.
-        if let Some(cpu) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.cpu.as_mut()) {
+        if let Some(cpu) = spec.linux.as_deref_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.cpu.as_mut()) {
             (cpu.realtime_runtime, cpu.realtime_period) = (None, None);
         }
-        if let Some(memory) = spec.linux.as_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.memory.as_mut()) {
+        if let Some(memory) =
+            spec.linux.as_deref_mut().and_then(|linux| linux.resources.as_mut()).and_then(|all| all.memory.as_mut())
+        {
             (memory.swappiness, memory.disable_oom_killer) = (None, None);
         }
         let mut host = Host { apparmor: true, selinux: true, ..host };
@@ -40,9 +42,9 @@ fn each(mut with: impl FnMut(&str, &Plan)) {
             _ => {}
         }
         let mut request = Request::create(Id::parse("example").unwrap(), "/bundle", "/run/berth");
-        let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+        let terminal = spec.process.as_deref().is_some_and(|process| process.terminal);
         request.console_socket = terminal.then(|| "/console.sock".to_string());
-        let systemd = spec.linux.as_ref().is_some_and(|linux| linux.cgroups_path.matches(':').count() == 2);
+        let systemd = spec.linux.as_deref().is_some_and(|linux| linux.cgroups_path.matches(':').count() == 2);
         request.cgroup_manager = if systemd { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
         let plan = create(&spec, &request, &host).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
         with(&format!("{name}{suffix}"), &plan);

@@ -115,7 +115,7 @@ mod tests {
         for (fixture, text) in fixtures::ALL {
             let spec = parse_config(text.as_bytes()).unwrap();
             let mut request = Request::create(Id::parse("example").unwrap(), "/bundle", "/run/berth");
-            request.console_socket = spec.process.as_ref().and_then(|process| process.terminal.then(|| "/s".to_string()));
+            request.console_socket = spec.process.as_deref().and_then(|process| process.terminal.then(|| "/s".to_string()));
             let host = Host { apparmor: true, selinux: true, ..Host::example() };
             let Ok(plan) = create(&spec, &request, &host) else { continue };
             let read: Value = serde_json::from_str(&value(&plan).to_string()).unwrap();

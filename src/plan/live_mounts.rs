@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn what_hides_the_host_stays() {
         let spec = fixtures::spec("docker");
-        let masked = spec.linux.as_ref().unwrap().masked_paths[0].clone();
+        let masked = spec.linux.as_deref().unwrap().masked_paths[0].clone();
         for place in [masked.as_str(), "/", "/proc/", "/../dev"] {
             assert!(remove(&spec, &[mount(place, "", "", &[])], &entered()).is_err(), "{place}");
         }

@@ -78,7 +78,7 @@ pub fn name(kind: Namespaces) -> &'static str {
 /// Decides the namespaces of a validated configuration.
 pub fn plan(spec: &Spec, host: &Host) -> Result<NamespacePlan, Vec<Problem>> {
     let empty = Linux::default();
-    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    let linux = spec.linux.as_deref().unwrap_or(&empty);
     let mut new = Namespaces::empty();
     let mut join = Vec::new();
     let mut warnings = Vec::new();
@@ -209,7 +209,7 @@ mod tests {
         let namespaces =
             namespaces.iter().map(|(kind, path)| Namespace { kind: kind.to_string(), path: path.to_string() }).collect();
         let linux = Linux { namespaces, uid_mappings: map.clone(), gid_mappings: map, ..Default::default() };
-        Spec { linux: Some(linux), ..Default::default() }
+        Spec { linux: Some(Box::new(linux)), ..Default::default() }
     }
     fn user(euid: u32) -> Host {
         Host { euid, egid: euid, capabilities: CapSet(0), ..Host::example() }
@@ -271,7 +271,7 @@ mod tests {
     fn offsets_keep_the_time_namespace_out_of_the_clone() {
         let mut with = spec(&[("mount", ""), ("time", "")], &[]);
         assert!(plan(&with, &Host::example()).unwrap().spawn.create.contains(Namespaces::TIME));
-        with.linux.as_mut().unwrap().time_offsets.insert("monotonic".into(), Default::default());
+        with.linux.as_deref_mut().unwrap().time_offsets.insert("monotonic".into(), Default::default());
         let got = plan(&with, &Host::example()).unwrap();
         assert!(!got.spawn.create.contains(Namespaces::TIME));
         assert!(matches!(steps(&got, &with)[0].0, Op::NewTimeNamespace(_)));

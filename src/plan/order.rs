@@ -88,7 +88,7 @@ fn execs_of_the_fixtures_keep_the_order() {
     for (name, _) in fixtures::ALL {
         let spec = fixtures::spec(name);
         let Some(process) = spec.process.clone() else { continue };
-        let process = crate::spec::Process { terminal: false, ..process };
+        let process = crate::spec::Process { terminal: false, ..*process };
         let entered =
             Entered { id: "x".into(), namespaces: Namespaces::PID | Namespaces::MOUNT, moved: true, ..Entered::default() };
         let host = super::Host { apparmor: true, selinux: true, ..super::Host::example() };

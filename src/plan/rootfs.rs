@@ -60,7 +60,7 @@ impl Context<'_> {
 
     /// The SELinux context for new filesystems; none on a host without SELinux.
     pub fn mount_label(&self) -> Option<&str> {
-        let label = self.spec.linux.as_ref().map(|linux| linux.mount_label.as_str())?;
+        let label = self.spec.linux.as_deref().map(|linux| linux.mount_label.as_str())?;
         (self.host.selinux && !label.is_empty()).then_some(label)
     }
 
@@ -93,7 +93,7 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
     let mut planned = Mounts { steps: Vec::with_capacity(40), ..Mounts::default() };
     attach(context, &path, propagation, &mut planned);
     mounts::plan(context, &mut planned);
-    if context.spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty()) && context.mount_label().is_none() {
+    if context.spec.linux.as_deref().is_some_and(|linux| !linux.mount_label.is_empty()) && context.mount_label().is_none() {
         planned.warnings.push("linux.mountLabel: SELinux is not enabled on this host: the mounts get no label".to_string());
     }
     problems.append(&mut planned.problems);
@@ -103,7 +103,8 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    if let Some(process) = context.spec.process.as_ref().filter(|process| process.cwd.len() > 1 && process.cwd.starts_with('/')) {
+    if let Some(process) = context.spec.process.as_deref().filter(|process| process.cwd.len() > 1 && process.cwd.starts_with('/'))
+    {
         planned.steps.push(Step { op: Op::Directory(process.cwd.clone()), at: "process.cwd".to_string() });
     }
     let into = if context.request.no_pivot { Op::MoveRoot } else { Op::Pivot };
@@ -116,7 +117,7 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
 fn joined(context: &Context) -> RootPlan {
     let mut plan = RootPlan::default();
     let empty = Linux::default();
-    let linux = context.spec.linux.as_ref().unwrap_or(&empty);
+    let linux = context.spec.linux.as_deref().unwrap_or(&empty);
     let readonly = context.spec.root.as_ref().is_some_and(|root| root.readonly);
     let asked = [
         ("mounts", !context.spec.mounts.is_empty()),
@@ -145,7 +146,7 @@ struct RootPropagation {
 
 /// Whether the host's mounts stay shared with the host, so that binds of them with `rshared` propagate to it and back.
 pub fn keeps_sharing(spec: &Spec) -> bool {
-    spec.linux.as_ref().is_some_and(|linux| matches!(linux.rootfs_propagation.as_str(), "shared" | "rshared"))
+    spec.linux.as_deref().is_some_and(|linux| matches!(linux.rootfs_propagation.as_str(), "shared" | "rshared"))
 }
 
 /// Whether even the host's own mounts and unmounts shall not reach the container.
@@ -154,7 +155,7 @@ pub fn is_private(spec: &Spec) -> bool {
 }
 
 fn propagation(spec: &Spec) -> Result<RootPropagation, Problem> {
-    let text = spec.linux.as_ref().map_or("", |linux| linux.rootfs_propagation.as_str());
+    let text = spec.linux.as_deref().map_or("", |linux| linux.rootfs_propagation.as_str());
     let after = |kind| Some(PropagationChange { kind, recursive: text.starts_with('r') });
     Ok(match text {
         // The runtime's choice: what the host mounts appears in binds, what the container mounts stays in it.
@@ -199,7 +200,7 @@ fn attach(context: &Context, path: &str, propagation: RootPropagation, planned: 
 /// The last steps: what the container shall not see or change.
 fn hide(context: &Context, readonly_root: bool, propagation: RootPropagation, mounted: &[Step]) -> Vec<Step> {
     let empty = Linux::default();
-    let linux = context.spec.linux.as_ref().unwrap_or(&empty);
+    let linux = context.spec.linux.as_deref().unwrap_or(&empty);
     let mut steps = Vec::new();
     for (index, path) in linux.readonly_paths.iter().enumerate() {
         steps.push(Step { op: Op::ReadonlyPath(absolute(path)), at: format!("linux.readonlyPaths[{index}]") });

@@ -147,7 +147,7 @@ mod tests {
     fn planned(change: impl FnOnce(&mut Spec, &mut Request), host: &Host) -> Plan {
         let mut spec = fixtures::spec("containerd-cri");
         let mut request = Request::create(Id::parse("x").unwrap(), "/bundle", "/run/berth");
-        spec.process.as_mut().unwrap().apparmor_profile = String::new();
+        spec.process.as_deref_mut().unwrap().apparmor_profile = String::new();
         change(&mut spec, &mut request);
         create(&spec, &request, host).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
@@ -196,7 +196,7 @@ mod tests {
             assert_eq!(take(&setup.host, &mut setup.namespaces, &mut child), None, "{:?}", setup.host);
         }
         let with_users = |spec: &mut Spec, _: &mut Request| {
-            let linux = spec.linux.as_mut().unwrap();
+            let linux = spec.linux.as_deref_mut().unwrap();
             linux.namespaces.push(crate::spec::types::Namespace { kind: "user".into(), path: String::new() });
             let map = vec![crate::spec::types::IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
             (linux.uid_mappings, linux.gid_mappings) = (map.clone(), map);
@@ -220,7 +220,7 @@ mod tests {
             assert!(route(&planned(hooks(later), &host)).is_some());
             assert_eq!(route(&planned(|_, request| request.no_pivot = true, &host)), None);
             let joined = |spec: &mut Spec, _: &mut Request| {
-                let namespaces = &mut spec.linux.as_mut().unwrap().namespaces;
+                let namespaces = &mut spec.linux.as_deref_mut().unwrap().namespaces;
                 namespaces.iter_mut().find(|one| one.kind == "mount").unwrap().path = "/proc/1/ns/mnt".into();
             };
             assert!(!planned(joined, &host).child.iter().any(|step| matches!(step.op, Op::EnterRoot { .. })));

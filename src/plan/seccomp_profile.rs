@@ -19,7 +19,7 @@ pub const RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Compiles the profile of a configuration, if it has one.
 pub fn load(spec: &Spec, warnings: &mut Vec<String>) -> Result<Option<SeccompLoad>, Vec<Problem>> {
-    let Some(given) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return Ok(None) };
+    let Some(given) = spec.linux.as_deref().and_then(|linux| linux.seccomp.as_ref()) else { return Ok(None) };
     let profile = profile(given, Arch::NATIVE, warnings)?;
     let program = compile(&profile, Options::default()).map_err(|error| fail("", &error))?;
     if !program.unknown.is_empty() {

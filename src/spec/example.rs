@@ -72,11 +72,11 @@ pub fn example() -> Spec {
     };
     Spec {
         oci_version: OCI_VERSION_MAX.into(),
-        process: Some(process),
+        process: Some(Box::new(process)),
         root: Some(Root { path: "rootfs".into(), readonly: true }),
         hostname: "berth".into(),
         mounts: MOUNTS.iter().map(mount).collect(),
-        linux: Some(linux),
+        linux: Some(Box::new(linux)),
         ..Spec::default()
     }
 }

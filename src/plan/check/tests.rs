@@ -57,7 +57,7 @@ fn usual(survey: &Survey) -> Spec {
         0 => example::example(),
         uid => example::rootless_example(uid, survey.host.egid),
     };
-    spec.process.as_mut().unwrap().terminal = false;
+    spec.process.as_deref_mut().unwrap().terminal = false;
     spec
 }
 
@@ -129,7 +129,7 @@ fn an_ordinary_user_without_newuidmap_has_one_id() {
 #[test]
 fn mappings_that_nobody_granted_fail() {
     let mut spec = usual(&user());
-    let linux = spec.linux.as_mut().unwrap();
+    let linux = spec.linux.as_deref_mut().unwrap();
     linux.uid_mappings[0].size = 1;
     linux.uid_mappings.push(crate::spec::types::IdMapping { container_id: 1, host_id: 100_000, size: 65_536 });
     linux.gid_mappings.push(crate::spec::types::IdMapping { container_id: 1, host_id: 100_000, size: 65_536 });
@@ -162,7 +162,7 @@ fn a_hybrid_host_degrades_and_a_limit_without_a_controller_fails() {
     hybrid.cgroup.as_mut().unwrap().controllers.clear();
     let mut spec = usual(&hybrid);
     only(&hybrid, &spec, &[(Degrades, "", ""), (Degrades, "E-CONTROLLER", "")]);
-    let resources = spec.linux.as_mut().unwrap().resources.as_mut().unwrap();
+    let resources = spec.linux.as_deref_mut().unwrap().resources.as_mut().unwrap();
     resources.memory = Some(crate::spec::types::Memory { limit: Some(1 << 28), ..Default::default() });
     let found = of(&hybrid, &spec);
     assert!(wrong(&found).contains(&(Fails, "E-CONTROLLER", "linux.resources.memory.limit")), "{found:#?}");
@@ -177,7 +177,7 @@ fn a_user_without_delegation_goes_without_a_cgroup_unless_something_is_asked() {
     let found = of(&plain, &spec);
     assert!(wrong(&found).contains(&(Degrades, "E-DELEGATION", "linux.cgroupsPath")), "{found:#?}");
     let pids = crate::spec::types::Pids { limit: Some(10) };
-    spec.linux.as_mut().unwrap().resources = Some(crate::spec::types::Resources { pids: Some(pids), ..Default::default() });
+    spec.linux.as_deref_mut().unwrap().resources = Some(crate::spec::types::Resources { pids: Some(pids), ..Default::default() });
     let found = of(&plain, &spec);
     assert!(wrong(&found).contains(&(Fails, "E-DELEGATION", "linux.cgroupsPath")), "{found:#?}");
 }
@@ -185,7 +185,7 @@ fn a_user_without_delegation_goes_without_a_cgroup_unless_something_is_asked() {
 #[test]
 fn a_cgroup_with_processes_passes_no_controllers_on() {
     let mut spec = usual(&survey());
-    let resources = spec.linux.as_mut().unwrap().resources.as_mut().unwrap();
+    let resources = spec.linux.as_deref_mut().unwrap().resources.as_mut().unwrap();
     resources.cpu = Some(crate::spec::types::Cpu { shares: Some(2048), ..Default::default() });
     let mut busy = survey();
     busy.cgroup.as_mut().unwrap().busy = true;
@@ -216,7 +216,7 @@ fn limits_that_only_a_mightier_runtime_could_set() {
     small.host.capabilities = CapSet(small.host.capabilities.0 & !SYS_RESOURCE.0);
     small.hard_limits = vec![512; 16];
     let mut spec = usual(&small);
-    spec.process.as_mut().unwrap().oom_score_adj = Some(-500);
+    spec.process.as_deref_mut().unwrap().oom_score_adj = Some(-500);
     only(&small, &spec, &[(Fails, "E-RLIMIT", "process.rlimits[0]"), (Fails, "E-OOM-SCORE", "process.oomScoreAdj")]);
     small.host.capabilities = Host::example().capabilities;
     only(&small, &spec, &[]);
@@ -227,7 +227,7 @@ fn modules_that_are_missing_on_this_host() {
     let spec = Spec {
         process: {
             let mut process = usual(&survey()).process;
-            process.as_mut().unwrap().apparmor_profile = "x".into();
+            process.as_deref_mut().unwrap().apparmor_profile = "x".into();
             process
         },
         ..usual(&survey())

@@ -55,7 +55,7 @@ fn everything_asked_has_a_place_and_words() {
     for (name, text) in fixtures::ALL {
         let spec = crate::spec::load::parse_config(text.as_bytes()).unwrap();
         let mut request = Request::create(Id::parse("example").unwrap(), "/bundle", "/run/berth");
-        request.console_socket = spec.process.as_ref().and_then(|process| process.terminal.then(|| "/s".to_string()));
+        request.console_socket = spec.process.as_deref().and_then(|process| process.terminal.then(|| "/s".to_string()));
         let host = Host { apparmor: true, selinux: true, ..Host::example() };
         let Ok(plan) = create(&spec, &request, &host) else { continue };
         let all = expected(&plan);
@@ -70,7 +70,7 @@ fn everything_asked_has_a_place_and_words() {
 #[test]
 fn the_example_asks_for_what_it_says() {
     let mut spec = example::example();
-    spec.process.as_mut().unwrap().terminal = false;
+    spec.process.as_deref_mut().unwrap().terminal = false;
     let request = Request::create(Id::parse("x").unwrap(), "/bundle", "/run/berth");
     let plan = create(&spec, &request, &Host::example()).unwrap();
     let all = expected(&plan);

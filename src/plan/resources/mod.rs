@@ -210,7 +210,7 @@ pub struct Limits {
 /// Plans the cgroup of a new container; or every reason why it cannot be made.
 pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, Vec<Problem>> {
     let nothing = Linux::default();
-    let linux = spec.linux.as_ref().unwrap_or(&nothing);
+    let linux = spec.linux.as_deref().unwrap_or(&nothing);
     let unlimited = Resources::default();
     let resources = linux.resources.as_ref().unwrap_or(&unlimited);
     if request.cgroup_manager == CgroupManager::Disabled || host.cgroup == CgroupMode::Absent {

@@ -83,7 +83,7 @@ pub(super) fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
 
 /// The host's id of the user that the container's process runs as; none for the host's root, and where the id is not mapped.
 fn process_user(spec: &Spec, linux: &Linux) -> Option<u32> {
-    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let uid = spec.process.as_deref().map_or(0, |process| process.user.uid);
     if !linux.namespaces.iter().any(|namespace| namespace.kind == "user") {
         return Some(uid).filter(|uid| *uid != 0);
     }

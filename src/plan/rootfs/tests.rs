@@ -92,7 +92,7 @@ fn the_order_of_a_container() {
     setup.add("/proc", "proc", "proc", &[]);
     setup.add("/dev", "tmpfs", "tmpfs", &["mode=755", "ro"]);
     setup.spec.root.as_mut().unwrap().readonly = true;
-    setup.spec.process = Some(Process { cwd: "/work".into(), ..Default::default() });
+    setup.spec.process = Some(Box::new(Process { cwd: "/work".into(), ..Default::default() }));
     setup.linux().masked_paths = vec!["/proc/kcore".into(), "sys/firmware".into()];
     setup.linux().readonly_paths = vec!["/proc/sys".into()];
     let plan = setup.plan();

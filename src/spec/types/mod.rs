@@ -35,7 +35,7 @@ object! {
         /// The version of the specification the bundle follows; semantic versioning.
         oci_version: String = "ociVersion",
         /// The container process; needed by `start`.
-        process: Option<Process> = "process",
+        process: Option<Box<Process>> = "process",
         /// The root file system.
         root: Option<Root> = "root",
         /// sethostname(2) in the container's UTS namespace.
@@ -49,7 +49,7 @@ object! {
         /// What the caller wants remembered, or asks of this runtime.
         annotations: BTreeMap<String, String> = "annotations",
         /// What only Linux has.
-        linux: Option<Linux> = "linux",
+        linux: Option<Box<Linux>> = "linux",
     }
 
     /// The container's root file system (config.md, "Root").
@@ -119,7 +119,7 @@ object! {
 impl Spec {
     /// True when the container has a namespace of this type (`uts`) that it does not inherit: a new one or one that it joins.
     pub fn has_namespace(&self, kind: &str) -> bool {
-        self.linux.as_ref().is_some_and(|linux| linux.has_namespace(kind))
+        self.linux.as_deref().is_some_and(|linux| linux.has_namespace(kind))
     }
 }
 

@@ -271,6 +271,18 @@ impl<T: Item> Item for Vec<T> {
     }
 }
 
+/// What is large lies apart: a configuration is handed from function to function.
+impl<T: Object> Item for Box<T> {
+    fn read_item<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut object = Box::<T>::default();
+        read_object_into(&mut *object, from).map(|()| object)
+    }
+
+    fn read_into_option<'de, D: Deserializer<'de>>(place: &mut Option<Self>, from: D) -> Result<(), D::Error> {
+        read_object_into(&mut **place.insert(Box::default()), from)
+    }
+}
+
 struct List<T>(PhantomData<T>);
 
 impl<'de, T: Item> Visitor<'de> for List<T> {

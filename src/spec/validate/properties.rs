@@ -54,7 +54,7 @@ proptest! {
         spec.mounts.push(Mount { destination: path.clone(), kind: "tmpfs".into(), ..Mount::default() });
         let mut linux = crate::spec::Linux { cgroups_path: path.clone(), ..Default::default() };
         linux.masked_paths.push(path.clone());
-        spec.linux = Some(linux);
+        spec.linux = Some(Box::new(linux));
         let problems = config(&spec).problems;
         prop_assert_eq!(problems.iter().any(|problem| problem.at == "linux.maskedPaths[0]"), !path.starts_with('/'));
         let climbs = path.split(['/', ':']).any(|part| part == "..");

@@ -54,7 +54,7 @@ fn errno(at: &At, errno: Option<u32>, action: &str, verdict: &mut Verdict) {
 
 /// A call that waits for a listener which nobody will be would fail with ENOSYS.
 pub(super) fn listener(spec: &Spec, at: &At, verdict: &mut Verdict) {
-    let Some(seccomp) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()) else { return };
+    let Some(seccomp) = spec.linux.as_deref().and_then(|linux| linux.seccomp.as_ref()) else { return };
     let by_annotation = spec.annotations.contains_key("run.oci.seccomp.receiver");
     if seccomp.syscalls.iter().any(|rule| rule.action == "SCMP_ACT_NOTIFY") && seccomp.listener_path.is_empty() && !by_annotation
     {

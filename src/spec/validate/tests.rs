@@ -557,8 +557,8 @@ fn seccomp() {
 #[test]
 fn process_and_resources_stand_alone() {
     let whole = fixtures::spec("everything");
-    assert_eq!(process(whole.process.as_ref().unwrap()), Verdict::default());
-    assert_eq!(resources(whole.linux.as_ref().unwrap().resources.as_ref().unwrap()), Verdict::default());
+    assert_eq!(process(whole.process.as_deref().unwrap()), Verdict::default());
+    assert_eq!(resources(whole.linux.as_deref().unwrap().resources.as_ref().unwrap()), Verdict::default());
     let places: Vec<String> = process(&Process::default()).problems.into_iter().map(|problem| problem.at).collect();
     assert_eq!(places, ["cwd", "args"]);
     let mut bad = Resources::default();
