@@ -211,7 +211,7 @@ fn in_root(spec: &Spec) -> Vec<Step> {
     if let Some(process) = spec.process.as_deref().filter(|process| process.terminal) {
         let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
-        steps.push(own(Op::Console { size }, "process.terminal"));
+        steps.push(own(Op::Console { size, bound: true }, "process.terminal"));
     }
     if !spec.hostname.is_empty() {
         steps.push(own(Op::Hostname(spec.hostname.clone()), "hostname"));

@@ -104,9 +104,10 @@ pub fn exec(
     child.push(own(Op::NewSession, ""));
     child.extend(final_cpus.map(|cpus| own(Op::Affinity(cpus), "process.execCPUAffinity.final")));
     if process.terminal {
+        // The container's /dev/console is its first process's, and stays.
         let number = |cells: u32| u16::try_from(cells).unwrap_or(u16::MAX);
         let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
-        child.push(own(Op::Console { size }, "process.terminal"));
+        child.push(own(Op::Console { size, bound: false }, "process.terminal"));
     }
     child.extend(person(process, entered, host, seccomp.as_ref(), &mut warnings)?);
     child.push(own(Op::CloseDescriptors { keep: request.inherited_fds }, ""));
@@ -278,6 +279,21 @@ mod tests {
         assert!(got.watched && got.enter_before_clone == all && got.enter_after_clone.is_empty());
         assert!(plan("docker", &share, all, &host).watched);
         assert!(!plan("docker", &trace, all | Namespaces::USER, &host).watched, "its rights do not reach the host's processes");
+    }
+
+    #[test]
+    fn dev_console_is_that_of_the_first_process() {
+        let host = Host { apparmor: true, ..Host::example() };
+        let spec = fixtures::spec("docker");
+        let bound = |steps: &[Step]| {
+            steps.iter().find_map(|step| if let Op::Console { bound, .. } = step.op { Some(bound) } else { None })
+        };
+        let mut request = crate::plan::Request::create(crate::plan::Id::parse("x").unwrap(), "/bundle", "/run/berth");
+        request.console_socket = Some("/run/console".into());
+        assert_eq!(bound(&crate::plan::create(&spec, &request, &host).unwrap().child), Some(true));
+        let process = Process { terminal: true, ..spec.process.clone().unwrap() };
+        let more = exec(&spec, &process, &ExecRequest::default(), &entered(Namespaces::MOUNT), &host).unwrap();
+        assert_eq!(bound(&more.child), Some(false));
     }
 
     #[test]

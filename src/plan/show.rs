@@ -49,8 +49,11 @@ impl Display for Op {
             Op::Pivot => write!(f, "pivot into the root filesystem"),
             Op::MoveRoot => write!(f, "move the root filesystem over / and chroot into it"),
             Op::RootPropagation(change) => write!(f, "make the container's / {change}"),
-            Op::Console { size: Some((columns, rows)) } => write!(f, "open a terminal of {columns} by {rows}"),
-            Op::Console { size: None } => write!(f, "open a terminal"),
+            Op::Console { size, bound } => {
+                write!(f, "open a terminal")?;
+                size.map_or(Ok(()), |(columns, rows)| write!(f, " of {columns} by {rows}"))?;
+                if *bound { write!(f, ", bound to /dev/console") } else { Ok(()) }
+            }
             Op::Hostname(name) => write!(f, "set host name {name}"),
             Op::Domainname(name) => write!(f, "set domain name {name}"),
             Op::Sysctl { key, value } => write!(f, "set {key} = {value}"),

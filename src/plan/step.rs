@@ -96,10 +96,12 @@ pub enum Op {
     MoveRoot,
     /// Set how the container's own root mount propagates.
     RootPropagation(PropagationChange),
-    /// Open a terminal of the container's devpts, bind it to /dev/console, make it the standard streams and send its master.
+    /// Open a terminal of the container's devpts, make it the standard streams and send its master.
     Console {
         /// Columns and rows, where the configuration says.
         size: Option<(u16, u16)>,
+        /// It is bound to /dev/console.
+        bound: bool,
     },
     /// sethostname(2)
     Hostname(String),

@@ -304,7 +304,7 @@ impl<'a> Init<'a> {
             Op::OpenProc => self.open_proc(),
             Op::AskForRuntimeHooks => self.ask_for_runtime_hooks(),
             Op::CreateContainerHooks => self.create_container_hooks(),
-            Op::Console { size } => self.open_console(*size),
+            Op::Console { size, bound } => self.open_console(*size, *bound),
             Op::Hostname(name) => cred::sethostname(name).told(|| format!("cannot set the host name \"{name}\"")),
             Op::Domainname(name) => cred::setdomainname(name).told(|| format!("cannot set the domain name \"{name}\"")),
             Op::Sysctl { key, value } => self.sysctl(key, value),

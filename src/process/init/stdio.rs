@@ -91,9 +91,9 @@ fn container_null(rootfs: &RootFs) -> Result<Option<OwnedFd>> {
 impl Init<'_> {
     /// Opens a terminal of the container's devpts, makes it the standard streams and the session's, and hands over its other end.
     #[inline(never)] // Rare.
-    pub(super) fn open_console(&mut self, size: Option<(u16, u16)>) -> Result<()> {
+    pub(super) fn open_console(&mut self, size: Option<(u16, u16)>, bound: bool) -> Result<()> {
         let told = || "cannot open a terminal of the container's /dev/pts".to_string();
-        let (joining, foreground) = (self.joining, self.console.is_none());
+        let foreground = self.console.is_none();
         let root = self.rootfs()?.root();
         let devpts = root.open_dir("/dev/pts").told(told).map_err(advise)?;
         let terminal = tty::open_terminal(&devpts).told(told).map_err(advise)?;
@@ -101,7 +101,7 @@ impl Init<'_> {
         if let Some((columns, rows)) = size.or_else(|| tty::size(fd::standard_streams()[0]).ok().filter(|_| foreground)) {
             tty::set_size(&terminal.peer, columns, rows).told(|| "cannot set the size of the terminal".into())?;
         }
-        if !joining {
+        if bound {
             bind_console(root, &terminal.peer)?;
         }
         tty::set_controlling(&terminal.peer).told(|| "cannot make the terminal that of the session".into())?;
