@@ -63,6 +63,15 @@ impl Identity {
         };
         Ok(if same && !pid::has_ended(&pidfd).told(told)? { Some(pidfd) } else { None })
     }
+
+    /// Whether [`Identity::open`] finds it: without a handle on it, where there is no inode to look at.
+    pub fn lives(self) -> Result<bool> {
+        if self.inode != 0 || self.pid <= 0 {
+            return Ok(self.open()?.is_some());
+        }
+        let stat = proc::pid_stat(self.pid).told(|| format!("cannot tell whether process {} lives", self.pid))?;
+        Ok(stat.is_some_and(|stat| stat.start_time == self.start && !stat.ended()))
+    }
 }
 
 /// When a process started.
@@ -99,19 +108,24 @@ mod tests {
             assert_eq!(child.start, start_of(pid).unwrap());
             assert_eq!(Identity::of(pid, &pidfd, None).unwrap(), child);
             let ways = both_ways(child);
+            let found = |way: Identity| {
+                let lives = way.lives().unwrap();
+                assert_eq!(way.open().unwrap().is_some(), lives, "{way:?}");
+                lives
+            };
             for way in &ways {
-                assert!(way.open().unwrap().is_some(), "{way:?}");
-                assert!(Identity { pid: 1, ..*way }.open().unwrap().is_none(), "{way:?} is the first process");
-                assert!(Identity { pid: 0, ..*way }.open().unwrap().is_none());
+                assert!(found(*way), "{way:?}");
+                assert!(!found(Identity { pid: 1, ..*way }), "{way:?} is the first process");
+                assert!(!found(Identity { pid: 0, ..*way }));
                 let other = Identity { start: way.start + 1, inode: if way.inode == 0 { 0 } else { way.inode + 1 }, ..*way };
-                assert!(other.open().unwrap().is_none(), "{other:?}");
+                assert!(!found(other), "{other:?}");
             }
-            assert!(both_ways(Identity::own().unwrap()).into_iter().all(|way| way.open().unwrap().is_some()));
+            assert!(both_ways(Identity::own().unwrap()).into_iter().all(found));
             pid::send_signal(&pidfd, libc::SIGKILL).unwrap();
             pid::wait_exited(&pidfd, None).unwrap();
-            assert!(ways.iter().all(|way| way.open().unwrap().is_none()), "it waits to be waited for");
+            assert!(!ways.iter().any(|way| found(*way)), "it waits to be waited for");
             pid::wait(&pidfd).unwrap();
-            assert!(ways.iter().all(|way| way.open().unwrap().is_none()));
+            assert!(!ways.iter().any(|way| found(*way)));
         });
     }
 

@@ -9,9 +9,9 @@ use nix::fcntl::{OFlag, ResolveFlag};
 use super::bundle::CONFIG_MAX;
 use super::identity::Identity;
 use super::journal::{self, Part};
+use super::mounts;
 use super::runc_fields::{self, WithRuncFields};
 use super::state::{Signs, State, Status, VERSION, status};
-use super::{init_process, mounts};
 use crate::cgroup::Frozen;
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::fd;
@@ -347,14 +347,14 @@ impl Entry {
 fn signs(state: &State, gate: impl FnOnce() -> bool, frozen: impl FnOnce() -> bool) -> Result<Signs> {
     // Of one that is being made, it says nothing. Whoever waits there lives, and need not be looked for.
     let gate = !state.creating && gate();
-    let alive = gate || (!state.creating && init_process::open(state)?.is_some());
+    let alive = gate || (!state.creating && state.init_process().lives()? && !state.is_of_another_boot()?);
     Ok(Signs { alive, creator_alive: creator_lives(state)?, gate, frozen: alive && !state.creating && frozen() })
 }
 
 /// Whether it is being made, by a process that lives.
 fn creator_lives(state: &State) -> Result<bool> {
     match state.creator() {
-        Some(creator) => Ok(creator.open()?.is_some() && !state.is_of_another_boot()?),
+        Some(creator) => Ok(creator.lives()? && !state.is_of_another_boot()?),
         None => Ok(false),
     }
 }

@@ -332,9 +332,11 @@ mod tests {
                 assert!(begun.elapsed() < Duration::from_secs(10));
                 std::thread::sleep(Duration::from_millis(1));
             }
-            assert!(!has_ended(&pidfd).unwrap());
+            let stat = || crate::linux::proc::pid_stat(pid).unwrap().unwrap();
+            assert!(!has_ended(&pidfd).unwrap() && !stat().ended());
             send_signal(&pidfd, libc::SIGKILL).unwrap();
             assert!(wait_exited(&pidfd, Some(Duration::from_secs(10))).unwrap() && has_ended(&pidfd).unwrap());
+            assert!(stat().ended());
             assert_eq!(wait(&pidfd).unwrap(), Exit::Signal(libc::SIGKILL));
         });
     }

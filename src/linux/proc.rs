@@ -111,6 +111,15 @@ pub struct PidStat {
     pub start_time: u64,
     /// It is on its way out: killed or at its end, whatever it may still wait for.
     pub exiting: bool,
+    /// How many threads it has, the first of them among them even when that has ended.
+    pub threads: u32,
+}
+
+impl PidStat {
+    /// It has ended, with all its threads, and is only there to be waited for.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
 }
 
 /// /proc/PID/stat of the host; `None` where there is no such process.
@@ -139,8 +148,9 @@ fn parse_stat(bytes: &[u8]) -> Option<PidStat> {
     let state = fields.next().filter(|state| state.len() == 1)?.chars().next()?;
     let ppid = fields.next()?.parse().ok()?;
     let flags: u32 = fields.nth(9 - 5)?.parse().ok()?;
-    let start_time = fields.nth(22 - 10)?.parse().ok()?;
-    Some(PidStat { state, ppid, start_time, exiting: flags & PF_EXITING != 0 })
+    let threads = fields.nth(20 - 10)?.parse().ok()?;
+    let start_time = fields.nth(22 - 21)?.parse().ok()?;
+    Some(PidStat { state, ppid, start_time, exiting: flags & PF_EXITING != 0, threads })
 }
 
 /// One line of /proc/PID/cgroup, cgroups(7).
@@ -396,12 +406,12 @@ mod tests {
     fn process_state() {
         in_child(|| {
             let own = pid_stat(pid::getpid()).unwrap().unwrap();
-            assert_eq!((own.state, own.ppid), ('R', pid::getppid()));
+            assert_eq!((own.state, own.ppid, own.ended()), ('R', pid::getppid(), false));
             let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else { exit_now(0) };
             pid::wait_exited(&pidfd, None).unwrap();
             let child = pid_stat(pid).unwrap().unwrap();
             assert!(
-                child.state == 'Z'
+                child.ended()
                     && child.exiting
                     && !own.exiting
                     && child.start_time >= own.start_time
@@ -410,8 +420,8 @@ mod tests {
             pid::wait(&pidfd).unwrap();
             assert_eq!(pid_stat(pid).unwrap(), None);
         });
-        let line = b"77 (a) b) S 1 (x)) R 12 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 9 10 11\n";
-        assert_eq!(parse_stat(line), Some(PidStat { state: 'R', ppid: 12, start_time: 987_654, exiting: false }));
+        let line = b"77 (a) b) S 1 (x)) R 12 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 987654 9 10 11\n";
+        assert_eq!(parse_stat(line), Some(PidStat { state: 'R', ppid: 12, start_time: 987_654, exiting: false, threads: 3 }));
         let line = b"77 (a) S 12 77 77 0 -1 4194564 1 2 3 4 5 6 7 8 20 0 1 0 987654 9 10 11\n";
         assert!(parse_stat(line).unwrap().exiting);
         for bad in [
