@@ -52,6 +52,7 @@ fn name(stream: BorrowedFd<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
 
     use super::*;
     use crate::linux::fd::tests::Scratch;
