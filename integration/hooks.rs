@@ -39,8 +39,10 @@ pub const TESTS: &[Test] = &[
         .differs(&[("runc", "shows all of it, however long"), ("crun", "leaves it to the hook's own streams")]),
     test!(state_has_the_root)
         .differs(&[("runc", "has no root in the state of hooks"), ("crun", "has it as the configuration writes it")]),
-    test!(output_goes_to_the_files_of_annotations)
-        .differs(&[("runc", "has no such annotations"), ("crun", "takes a relative path from where the caller stands")]),
+    test!(output_goes_to_the_files_of_annotations).differs(&[
+        ("runc", "has no such annotations"),
+        ("crun", "takes a relative path from where the caller of start or delete stands"),
+    ]),
     test!(output_to_a_file_that_is_not_to_be_had)
         .differs(&[("runc", "has no such annotations"), ("crun", "waits for a reader of a FIFO, and says it in other words")]),
     test!(failure_of_start_container_stops_the_program),
