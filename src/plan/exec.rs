@@ -291,7 +291,7 @@ mod tests {
         let mut request = crate::plan::Request::create(crate::plan::Id::parse("x").unwrap(), "/bundle", "/run/berth");
         request.console_socket = Some("/run/console".into());
         assert_eq!(bound(&crate::plan::create(&spec, &request, &host).unwrap().child), Some(true));
-        let process = Process { terminal: true, ..spec.process.clone().unwrap() };
+        let process = Process { terminal: true, ..*spec.process.clone().unwrap() };
         let more = exec(&spec, &process, &ExecRequest::default(), &entered(Namespaces::MOUNT), &host).unwrap();
         assert_eq!(bound(&more.child), Some(false));
     }
