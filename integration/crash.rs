@@ -285,7 +285,7 @@ fn what_is_not_written_to_its_end() {
     let list: serde_json::Value = serde_json::from_str(&Call::new(&["list", "--format", "json"]).output().ok()).unwrap();
     assert_eq!(list.as_array().unwrap().iter().filter(|one| one["status"] == "unknown").count(), 2, "{list}");
     Call::new(&["delete", "--force", "cut"]).output().ok();
-    assert!(!cut.exists() && look::cgroups_named(&container.id).len() == 1);
+    assert!(!cut.exists() && !look::cgroups_named(&container.id).is_empty());
     Call::new(&["delete", "--force", &container.id]).output().ok();
     assert!(!dir.exists() && look::cgroups_named(&container.id).is_empty());
 }
