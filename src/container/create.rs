@@ -53,7 +53,7 @@ pub fn make_with(
     debug: Option<Warn<'_>>,
     listener: Option<OwnedFd>,
 ) -> Result<u8> {
-    let _umask = UsualUmask::begin();
+    let umask = UsualUmask::begin();
     let foreground = request.verb == Verb::Run && !request.detach;
     if foreground && !request.no_subreaper {
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
@@ -101,7 +101,11 @@ pub fn make_with(
             Err(error)
         }
         (Ok(()), None) => match notify.map_or(Ok(()), |socket| socket.forward(spawned.pidfd(), spawned.pid())) {
-            Ok(()) => return Ok(0),
+            Ok(()) => {
+                // As at the end of a foreground run, below.
+                std::mem::forget((store, entry, spawned, witness, cgroup, umask));
+                return Ok(0);
+            }
             Err(error) => {
                 spawned.kill();
                 Err(error)
@@ -129,7 +133,7 @@ pub fn make_with(
         }
     }
     // The command ends now, and with it all that it has open.
-    std::mem::forget((store, entry, signals));
+    std::mem::forget((store, entry, signals, umask));
     ended
 }
 

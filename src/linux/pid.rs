@@ -28,11 +28,12 @@ pub fn pidfd_open_if(pid: i32) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether a pidfd refers to an inode of its own. The kernel is the same for as long as we live.
+static OWN_INODES: OnceLock<bool> = OnceLock::new();
+
 /// What a pidfd refers to is an inode of its own (pidfs, Linux 6.9), whose number no other process gets before the machine is started
 /// again; `None` where all pidfds of the kernel share one.
 pub fn inode(pidfd: impl AsFd) -> Result<Option<u64>> {
-    // The kernel is the same for as long as we live.
-    static OWN_INODES: OnceLock<bool> = OnceLock::new();
     let own = match OWN_INODES.get() {
         Some(own) => *own,
         None => {
@@ -42,6 +43,57 @@ pub fn inode(pidfd: impl AsFd) -> Result<Option<u64>> {
         }
     };
     if own { fd::stat(pidfd).map(|stat| Some(stat.ino)) } else { Ok(None) }
+}
+
+/// What this process sees of itself by its own pidfd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its number.
+    pub pid: i32,
+    /// As [`inode`] says it.
+    pub inode: Option<u64>,
+    /// The inode of its user namespace (nsfs); `None` before Linux 6.11. The initial one has [`INITIAL_USER_NAMESPACE`].
+    pub user_namespace: Option<u64>,
+}
+
+/// The kernel gives the initial user namespace this inode on every machine (PROC_USER_INIT_INO, since Linux 3.8).
+pub const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
+
+/// This process. It is looked at once, which is quicker than any file of /proc: it neither changes its user namespace nor, unless it
+/// forks, its number.
+pub fn own() -> Result<Own> {
+    static SEEN: OnceLock<Own> = OnceLock::new();
+    let pid = getpid();
+    match SEEN.get() {
+        Some(seen) if seen.pid == pid => Ok(*seen),
+        _ => {
+            let seen = look_at_own(pid)?;
+            let _ = SEEN.set(seen);
+            Ok(seen)
+        }
+    }
+}
+
+fn look_at_own(pid: i32) -> Result<Own> {
+    let pidfd = pidfd_open(pid)?;
+    let user_namespace = match user_namespace(&pidfd) {
+        Ok(namespace) => {
+            // Who knows that knows pidfs.
+            let _ = OWN_INODES.set(usize::BITS == 64);
+            Some(fd::stat(namespace)?.ino)
+        }
+        Err(_) => None,
+    };
+    Ok(Own { pid, inode: inode(pidfd)?, user_namespace })
+}
+
+/// PIDFD_GET_USER_NAMESPACE of ioctl_pidfd(2), Linux 6.11; an error before.
+fn user_namespace(pidfd: impl AsFd) -> std::result::Result<OwnedFd, Errno> {
+    const PIDFD_GET_USER_NAMESPACE: libc::c_ulong = 0xff09;
+    // SAFETY: this ioctl takes no argument.
+    let new = unsafe { syscall!(libc::SYS_ioctl, pidfd.as_fd().as_raw_fd(), PIDFD_GET_USER_NAMESPACE, 0) }?;
+    // SAFETY: the kernel just gave us this new descriptor, close-on-exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(new as RawFd) })
 }
 
 /// Whether the process has ended, with all its threads; it may still be there to be waited for.

@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
-use super::{clone, cred, fd};
+use super::{clone, cred, fd, pid};
 
 /// Largest file of /proc or /sys that is read here.
 const SMALL: usize = 1 << 16;
@@ -31,14 +31,19 @@ pub fn egid() -> u32 {
     nix::unistd::getegid().as_raw()
 }
 
-/// Whether this is the initial user namespace: only there all ids are mapped to themselves (user_namespaces(7)). It is asked once: the
-/// runtime stays where it began.
+/// Whether this is the initial user namespace (user_namespaces(7)). It is asked once: the runtime stays where it began.
 pub fn in_initial_user_namespace() -> bool {
     static INITIAL: OnceLock<bool> = OnceLock::new();
-    *INITIAL.get_or_init(|| {
-        let map = small("/proc/self/uid_map").unwrap_or_default();
-        map.split_whitespace().eq(["0", "0", "4294967295"])
+    *INITIAL.get_or_init(|| match pid::own().ok().and_then(|own| own.user_namespace) {
+        Some(inode) => inode == pid::INITIAL_USER_NAMESPACE,
+        None => maps_all_ids(),
     })
+}
+
+/// Whether all ids are mapped to themselves, as in the initial user namespace, and hardly in any other.
+fn maps_all_ids() -> bool {
+    let map = small("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Whether this mount namespace belongs to this user namespace: root may only mount here, and copy mounts, if it does
@@ -192,6 +197,27 @@ mod tests {
         assert!(own_cgroup().starts_with('/'));
         assert!(program("sh").is_some());
         assert_eq!(program("no-such-program-anywhere"), None);
+    }
+
+    #[test]
+    fn the_initial_user_namespace_is_known_by_either_way() {
+        if !crate::linux::test_child::is_root() {
+            return;
+        }
+        crate::linux::test_child::in_child(|| {
+            let here = pid::own().unwrap();
+            let initial = |own: pid::Own| own.user_namespace.map(|inode| inode == pid::INITIAL_USER_NAMESPACE);
+            assert!(initial(here).is_none_or(|initial| initial == maps_all_ids()), "{here:?}");
+            clone::unshare(Namespaces::USER).unwrap();
+            assert!(!maps_all_ids());
+            // Whoever has looked at himself does not look again; his child does.
+            assert_eq!(pid::own().unwrap(), here);
+            crate::linux::test_child::in_child(move || {
+                let child = pid::own().unwrap();
+                assert!(child.pid != here.pid && (child.inode.is_none() || child.inode != here.inode), "{child:?}");
+                assert!(initial(child).is_none_or(|initial| !initial), "{child:?}");
+            });
+        });
     }
 
     #[test]

@@ -178,11 +178,19 @@ pub fn nameless(dir: impl AsFd, mode: u32) -> Result<OwnedFd> {
         .call(|| format!("openat({}, \".\", {}, 0{mode:o})", call::fd(dir.as_fd()), super::names_of(&flags)))
 }
 
-/// linkat(2) of an O_TMPFILE or other open file to a new name, through /proc/self/fd (AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH).
+/// linkat(2) of an O_TMPFILE or other open file to a new name.
+///
+/// AT_EMPTY_PATH is enough for whoever has CAP_DAC_READ_SEARCH, and from Linux 6.10 on for whoever has opened the file; to others it says
+/// ENOENT, and the file is found by way of /proc/self/fd.
 pub fn link_fd(file: impl AsFd, dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Result<()> {
     use std::os::fd::AsRawFd;
     let leaf = leaf.as_ref();
     require_leaf(leaf, "linkat")?;
+    let linked = nix::unistd::linkat(file.as_fd(), c"", dir.as_fd(), leaf, nix::fcntl::AtFlags::AT_EMPTY_PATH);
+    if !matches!(linked, Err(Errno::ENOENT | Errno::EINVAL)) {
+        let render = || format!("linkat({}, \"\", {}, {}, AT_EMPTY_PATH)", call::fd(file.as_fd()), call::fd(dir.as_fd()), text(leaf));
+        return linked.call(render);
+    }
     let source = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     nix::unistd::linkat(AT_FDCWD, source.as_str(), dir.as_fd(), leaf, nix::fcntl::AtFlags::AT_SYMLINK_FOLLOW)
         .call(|| format!("linkat(AT_FDCWD, {source:?}, {}, {}, AT_SYMLINK_FOLLOW)", call::fd(dir.as_fd()), text(leaf)))
