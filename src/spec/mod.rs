@@ -2,7 +2,8 @@
 //! Floor 1: words of OCI, no kernel.
 //!
 //! [`load`] makes [`types`] from the bytes of a config.json, [`validate`] judges them by the specification, and from there on they are
-//! the plan's. [`names`] are the values that the specification knows; [`example`] and [`features`] are what `berth spec` and
+//! the plan's. [`names`] are the values that the specification knows, [`syscall`] the names in a seccomp
+//! profile; [`example`] and [`features`] are what `berth spec` and
 //! `berth features` print, by way of [`mod@write`].
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,8 @@ pub mod load;
 pub mod names;
 pub mod number_list;
 pub mod seccomp_file;
+pub mod syscall;
+mod syscall_names;
 pub mod types;
 pub mod validate;
 pub mod write;

@@ -188,7 +188,8 @@ pub fn link_fd(file: impl AsFd, dir: impl AsFd, leaf: impl AsRef<OsStr>) -> Resu
     require_leaf(leaf, "linkat")?;
     let linked = nix::unistd::linkat(file.as_fd(), c"", dir.as_fd(), leaf, nix::fcntl::AtFlags::AT_EMPTY_PATH);
     if !matches!(linked, Err(Errno::ENOENT | Errno::EINVAL)) {
-        let render = || format!("linkat({}, \"\", {}, {}, AT_EMPTY_PATH)", call::fd(file.as_fd()), call::fd(dir.as_fd()), text(leaf));
+        let render =
+            || format!("linkat({}, \"\", {}, {}, AT_EMPTY_PATH)", call::fd(file.as_fd()), call::fd(dir.as_fd()), text(leaf));
         return linked.call(render);
     }
     let source = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());

@@ -54,8 +54,8 @@ pub struct Judge {
 impl<'a> Explainer<'a> {
     /// Fails as [`super::compile`] does, but for [`Error::TooLong`].
     pub fn new(profile: &'a Profile<'a>, options: Options) -> Result<Explainer<'a>, Error> {
-        let resolved = rules::resolve(profile)?;
-        let numbers = |arch| (arch, rules::numbers(profile, &resolved, arch));
+        rules::check(profile)?;
+        let numbers = |arch| (arch, rules::numbers(profile, arch));
         let families = rules::architectures(profile, options.native)?.into_iter();
         Ok(Explainer {
             profile,

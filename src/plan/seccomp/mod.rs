@@ -304,7 +304,7 @@ pub enum Error {
 
 /// Compiles a profile. Equal input gives equal output.
 pub fn compile(profile: &Profile<'_>, options: Options) -> Result<Program, Error> {
-    let resolved = rules::resolve(profile)?;
+    let unknown = rules::check(profile)?;
     let architectures = rules::architectures(profile, options.native)?;
     let newer = rules::answers_newer(profile, options).then_some(Action::Errno(ENOSYS));
     let mut graph = graph::Graph::with_capacity(256);
@@ -314,15 +314,11 @@ pub fn compile(profile: &Profile<'_>, options: Options) -> Result<Program, Error
     for (audit, members) in architectures.into_iter().rev() {
         let mut family = tree::Family::default();
         for arch in members {
-            let numbers = rules::numbers(profile, &resolved, arch);
+            let numbers = rules::numbers(profile, arch);
             family.add(arch, forest.ranges(arch, &numbers, profile));
         }
         root = forest.add(audit, family, root);
     }
     let filter = emit::emit(&graph, root)?;
-    Ok(Program {
-        filter,
-        unknown: resolved.unknown,
-        notifies: profile.rules.iter().any(|r| r.action == Action::Notify && !r.names.is_empty()),
-    })
+    Ok(Program { filter, unknown, notifies: profile.rules.iter().any(|r| r.action == Action::Notify && !r.names.is_empty()) })
 }

@@ -135,8 +135,8 @@ mod tests {
             args: args.iter().map(|&(index, op, value)| Condition { index, op, value, value_two: value }).collect(),
         });
         let profile = Profile { default_action: Action::Errno(1), architectures: vec![], rules: rules.collect() };
-        let resolved = rules::resolve(&profile).unwrap();
-        let numbers = rules::numbers(&profile, &resolved, arch);
+        rules::check(&profile).unwrap();
+        let numbers = rules::numbers(&profile, arch);
         match rules::answer(&profile, numbers.only(), arch) {
             rules::Answer::First(clauses) => clauses.iter().map(|c| c.rule).collect(),
             rules::Answer::Always(..) => vec![],

@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a profile's names to what each system call number of an architecture is to get: the first
+//! From the calls that a profile names to what each number of an architecture is to get: the first
 //! step of `compile`, shared with `explain`. The meaning is described in the module's text.
 
 use super::arch::Arch;
 use super::precedence;
-use super::syscall::{Column, Lookup, Syscall};
+use super::syscall::Column;
 use super::{Action, Condition, ENOSYS, Error, Op, Options, Profile, Rule};
-
-/// The profile's names, resolved and checked.
-pub(super) struct Resolved {
-    /// Every known name with the number of its rule, in the order of the profile.
-    names: Vec<(Syscall, u32)>,
-    /// The names that no architecture knows.
-    pub(super) unknown: Vec<String>,
-}
 
 /// A rule that concerns a number.
 #[derive(Clone, Copy, Debug)]
@@ -127,29 +119,27 @@ pub(super) enum Answer {
     First(Vec<Clause>),
 }
 
-/// Resolves the names and checks what is wrong on any architecture.
-pub(super) fn resolve(profile: &Profile<'_>) -> Result<Resolved, Error> {
+/// Checks what is wrong on any architecture. Returns the names that none knows.
+pub(super) fn check(profile: &Profile<'_>) -> Result<Vec<String>, Error> {
     if profile.default_action == Action::Notify {
         return Err(Error::NotifyDefault);
     }
-    let mut lookup = Lookup::default();
-    let mut resolved = Resolved { names: Vec::with_capacity(512), unknown: Vec::new() };
+    let mut unknown = Vec::new();
     for (i, rule) in profile.rules.iter().enumerate() {
         if rule.action != profile.default_action {
             check_conditions(i, rule)?;
         }
-        for name in rule.names {
-            match lookup.find(name) {
-                Some(syscall) => resolved.names.push((syscall, i as u32)),
-                None if name.is_empty() => return Err(Error::EmptyName { rule: i }),
-                None => resolved.unknown.push(name.to_string()),
-            }
-            if rule.action == Action::Notify && name == "write" {
-                return Err(Error::NotifyWrite { rule: i });
+        for name in rule.names.unknown() {
+            match name.is_empty() {
+                true => return Err(Error::EmptyName { rule: i }),
+                false => unknown.push(name.to_string()),
             }
         }
+        if rule.action == Action::Notify && rule.names.contains("write") {
+            return Err(Error::NotifyWrite { rule: i });
+        }
     }
-    Ok(resolved)
+    Ok(unknown)
 }
 
 fn check_conditions(rule: usize, checked: &Rule<'_>) -> Result<(), Error> {
@@ -181,18 +171,16 @@ pub(super) fn answers_newer(profile: &Profile<'_>, options: Options) -> bool {
 }
 
 /// The numbers that the profile speaks of on one architecture.
-pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) -> Numbers {
+pub(super) fn numbers(profile: &Profile<'_>, arch: Arch) -> Numbers {
     let (column, first) = (Column::of(arch), arch.first_number());
-    // A rule that repeats the default action says nothing, but its names are known.
-    let silent = |rule: u32| profile.rules[rule as usize].action == profile.default_action;
     let mut numbers = Numbers { arch, plain: [NONE; MOST], uses: Vec::new(), highest: None };
     let mut highest = first;
-    // Names of a rule stand together.
-    for names in resolved.names.chunk_by(|one, other| one.1 == other.1) {
-        let rule = names[0].1;
-        let (silent, table) = (silent(rule), profile.rules[rule as usize].args.is_empty() && rule < u32::from(NONE));
-        for (syscall, _) in names {
-            if let Some(number) = column.number(*syscall) {
+    for (rule, given) in (0..).zip(&profile.rules) {
+        // A rule that repeats the default action says nothing, but its names are known.
+        let silent = given.action == profile.default_action;
+        let table = given.args.is_empty() && rule < u32::from(NONE);
+        for syscall in given.names.known() {
+            if let Some(number) = column.number(syscall) {
                 highest = highest.max(number);
                 match numbers.plain.get_mut((number - first) as usize) {
                     _ if silent => {}
@@ -200,7 +188,7 @@ pub(super) fn numbers(profile: &Profile<'_>, resolved: &Resolved, arch: Arch) ->
                     _ => numbers.uses.push(Use { number, rule, call: None }),
                 }
             }
-            if let Some(subcall) = column.subcall(*syscall) {
+            if let Some(subcall) = column.subcall(syscall) {
                 highest = highest.max(subcall.number);
                 if !silent {
                     numbers.uses.push(Use { number: subcall.number, rule, call: Some(subcall.call) });

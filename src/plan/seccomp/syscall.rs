@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! System calls by name and number, on every architecture: reads the generated `table.rs`.
-//! Called by `rules.rs` to resolve a profile's names and by `explain.rs` for its words.
+//! System calls by number, on every architecture: reads the generated `table.rs`.
+//! Called by `rules.rs` for what a profile names and by `explain.rs` for its words.
 
 use super::arch::Arch;
 use super::table;
+use crate::spec::syscall::COUNT;
 
-/// A system call whose name is known; its number depends on the architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Syscall(u16);
+pub use crate::spec::syscall::Syscall;
 
 /// A multiplexing system call as seen by one of its subcalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,55 +25,10 @@ const ARM_PRIVATE_SHORT: u16 = 0xf000;
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 
-/// Looks up one name after the other. Profiles mostly have them sorted, as the table has: then the next name is near the last one.
-#[derive(Default)]
-pub struct Lookup {
-    /// Behind the name that was found last.
-    next: usize,
-}
-
-impl Lookup {
-    /// As [`Syscall::from_name`].
-    pub fn find(&mut self, name: &str) -> Option<Syscall> {
-        /// How many names that a profile leaves out are gone past one by one.
-        const NEAR: usize = 4;
-        let mut near = self.next..(self.next + NEAR).min(table::COUNT);
-        let known = near.find(|i| nth_bytes(*i) == name.as_bytes()).map(|i| Syscall(i as u16));
-        let found = known.or_else(|| Syscall::from_name(name))?;
-        self.next = usize::from(found.0) + 1;
-        Some(found)
-    }
-}
-
 impl Syscall {
-    /// The system call of that name; `None` if no architecture has one.
-    pub fn from_name(name: &str) -> Option<Syscall> {
-        let (mut low, mut high) = (0, table::COUNT);
-        while low < high {
-            let middle = (low + high) / 2;
-            match nth_bytes(middle).cmp(name.as_bytes()) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(Syscall(middle as u16)),
-            }
-        }
-        None
-    }
-
     /// The system call with that number on that architecture. Reads the whole column: for messages.
     pub fn from_number(arch: Arch, number: u32) -> Option<Syscall> {
         Syscall::all().find(|s| s.number(arch) == Some(number))
-    }
-
-    /// Every system call, in the order of their names.
-    pub fn all() -> impl Iterator<Item = Syscall> {
-        (0..table::COUNT as u16).map(Syscall)
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        let end = usize::from(table::ENDS[usize::from(self.0)]);
-        &table::NAMES[end - nth_bytes(usize::from(self.0)).len()..end]
     }
 
     /// Its own number on an architecture, if it has one there.
@@ -91,7 +45,7 @@ impl Syscall {
 /// The numbers of one architecture, to ask for many.
 #[derive(Clone, Copy)]
 pub struct Column {
-    numbers: &'static [u16; table::COUNT],
+    numbers: &'static [u16; COUNT],
     first: u32,
     /// Numbers from here on are [`ARM_PRIVATE`] calls; [`ABSENT`] where there are none.
     private: u16,
@@ -108,7 +62,7 @@ impl Column {
     /// As [`Syscall::number`].
     #[inline(always)]
     pub fn number(&self, syscall: Syscall) -> Option<u32> {
-        match self.numbers[usize::from(syscall.0)] {
+        match self.numbers[syscall.place()] {
             ABSENT => None,
             short if short >= self.private => Some(ARM_PRIVATE + u32::from(short - ARM_PRIVATE_SHORT)),
             short => Some(self.first + u32::from(short)),
@@ -121,7 +75,7 @@ impl Column {
         if !self.multiplexers {
             return None;
         }
-        let code = table::SUBCALLS[usize::from(syscall.0)];
+        let code = table::SUBCALLS[syscall.place()];
         let (multiplexer, call) = match code {
             0 => return None,
             code if code & 0x80 == 0 => (SOCKETCALL, code),
@@ -131,15 +85,8 @@ impl Column {
     }
 }
 
-/// The names one behind the other: what bytes are compared with, which needs no look at where characters begin.
-#[inline(always)]
-fn nth_bytes(i: usize) -> &'static [u8] {
-    let start = if i == 0 { 0 } else { table::ENDS[i - 1] };
-    &table::NAMES.as_bytes()[usize::from(start)..usize::from(table::ENDS[i])]
-}
-
 /// Architectures that differ only in byte order share a column.
-fn column(arch: Arch) -> &'static [u16; table::COUNT] {
+fn column(arch: Arch) -> &'static [u16; COUNT] {
     match arch {
         Arch::X86 => &table::X86,
         Arch::X86_64 => &table::X86_64,
@@ -165,28 +112,6 @@ fn column(arch: Arch) -> &'static [u16; table::COUNT] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_name_is_found_and_nothing_else() {
-        for s in Syscall::all() {
-            assert_eq!(Syscall::from_name(s.name()), Some(s), "{}", s.name());
-        }
-        for name in ["", "rea", "readx", "zzz", "__NR_read", "Read", "é"] {
-            assert_eq!(Syscall::from_name(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn names_are_found_in_any_order() {
-        let all: Vec<Syscall> = Syscall::all().collect();
-        for step in [1, 3, 7, 250] {
-            let mut lookup = Lookup::default();
-            for s in all.iter().cycle().step_by(step).take(all.len()) {
-                assert_eq!(lookup.find(s.name()), Some(*s), "{}", s.name());
-                assert_eq!(lookup.find("zzz"), None);
-            }
-        }
-    }
 
     #[test]
     fn well_known_numbers() {

@@ -1,98 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! System call names and numbers. Made by hack/gen-syscall-tables from libseccomp 2.6.1; do not edit.
+//! Numbers of system calls. Made by hack/gen-syscall-tables from libseccomp 2.6.1; do not edit.
 //!
-//! Row i of every column belongs to name i; names are sorted by bytes. A number is kept without
-//! its architecture's base; 0xffff means that the architecture has no such system call. Read
-//! through `syscall.rs` only.
+//! Row i of every column belongs to name i of `spec::syscall_names`. A number is kept without its
+//! architecture's base; 0xffff means that the architecture has no such system call. Read through
+//! `syscall.rs` only.
 
-/// How many names there are.
-pub(super) const COUNT: usize = 508;
-/// Every name, one after the other.
-pub(super) static NAMES: &str = concat!(
-    "_llseek_newselect_sysctlacceptaccept4accessacctadd_keyadjtimexafs_syscallalarmarch_prctl",
-    "arm_fadvise64_64arm_sync_file_rangeatomic_barrieratomic_cmpxchg_32bdflushbindbpfbreak",
-    "breakpointbrkcachectlcacheflushcachestatcapgetcapsetchdirchmodchownchown32chroot",
-    "clock_adjtimeclock_adjtime64clock_getresclock_getres_time64clock_gettimeclock_gettime64",
-    "clock_nanosleepclock_nanosleep_time64clock_settimeclock_settime64cloneclone3closeclose_range",
-    "connectcopy_file_rangecreatcreate_moduledelete_moduledupdup2dup3epoll_createepoll_create1",
-    "epoll_ctlepoll_ctl_oldepoll_pwaitepoll_pwait2epoll_waitepoll_wait_oldeventfdeventfd2execve",
-    "execveatexitexit_groupfaccessatfaccessat2fadvise64fadvise64_64fallocatefanotify_init",
-    "fanotify_markfchdirfchmodfchmodatfchmodat2fchownfchown32fchownatfcntlfcntl64fdatasync",
-    "fgetxattrfile_getattrfile_setattrfinit_moduleflistxattrflockforkfremovexattrfsconfig",
-    "fsetxattrfsmountfsopenfspickfstatfstat64fstatat64fstatfsfstatfs64fsyncftimeftruncate",
-    "ftruncate64futexfutex_requeuefutex_time64futex_waitfutex_waitvfutex_wakefutimesat",
-    "get_kernel_symsget_mempolicyget_robust_listget_thread_areaget_tlsgetcpugetcwdgetdents",
-    "getdents64getegidgetegid32geteuidgeteuid32getgidgetgid32getgroupsgetgroups32getitimer",
-    "getpagesizegetpeernamegetpgidgetpgrpgetpidgetpmsggetppidgetprioritygetrandomgetresgid",
-    "getresgid32getresuidgetresuid32getrlimitgetrusagegetsidgetsocknamegetsockoptgettid",
-    "gettimeofdaygetuidgetuid32getxattrgetxattratgttyidleinit_moduleinotify_add_watchinotify_init",
-    "inotify_init1inotify_rm_watchio_cancelio_destroyio_geteventsio_pgetevents",
-    "io_pgetevents_time64io_setupio_submitio_uring_enterio_uring_registerio_uring_setupioctl",
-    "iopermioplioprio_getioprio_setipckcmpkexec_file_loadkexec_loadkeyctlkilllandlock_add_rule",
-    "landlock_create_rulesetlandlock_restrict_selflchownlchown32lgetxattrlinklinkatlisten",
-    "listmountlistnslistxattrlistxattratllistxattrlocklookup_dcookielremovexattrlseeklsetxattr",
-    "lsm_get_self_attrlsm_list_moduleslsm_set_self_attrlstatlstat64madvisemap_shadow_stackmbind",
-    "membarriermemfd_creatememfd_secretmigrate_pagesmincoremkdirmkdiratmknodmknodatmlockmlock2",
-    "mlockallmmapmmap2modify_ldtmountmount_setattrmove_mountmove_pagesmprotectmpxmq_getsetattr",
-    "mq_notifymq_openmq_timedreceivemq_timedreceive_time64mq_timedsendmq_timedsend_time64",
-    "mq_unlinkmremapmsealmsgctlmsggetmsgrcvmsgsndmsyncmultiplexermunlockmunlockallmunmap",
-    "name_to_handle_atnanosleepnewfstatatnfsservctlniceoldfstatoldlstatoldoldunameoldstatolduname",
-    "openopen_by_handle_atopen_treeopen_tree_attropenatopenat2pausepciconfig_iobasepciconfig_read",
-    "pciconfig_writeperf_event_openpersonalitypidfd_getfdpidfd_openpidfd_send_signalpipepipe2",
-    "pivot_rootpkey_allocpkey_freepkey_mprotectpollppollppoll_time64prctlpread64preadvpreadv2",
-    "prlimit64process_madviseprocess_mreleaseprocess_vm_readvprocess_vm_writevprofprofilpselect6",
-    "pselect6_time64ptraceputpmsgpwrite64pwritevpwritev2query_modulequotactlquotactl_fdread",
-    "readaheadreaddirreadlinkreadlinkatreadvrebootrecvrecvfromrecvmmsgrecvmmsg_time64recvmsg",
-    "remap_file_pagesremovexattrremovexattratrenamerenameatrenameat2request_keyrestart_syscall",
-    "riscv_flush_icacheriscv_hwprobermdirrseqrseq_slice_yieldrt_sigactionrt_sigpending",
-    "rt_sigprocmaskrt_sigqueueinfort_sigreturnrt_sigsuspendrt_sigtimedwaitrt_sigtimedwait_time64",
-    "rt_tgsigqueueinfortass390_guarded_storages390_pci_mmio_reads390_pci_mmio_write",
-    "s390_runtime_instrs390_sthyisched_get_priority_maxsched_get_priority_minsched_getaffinity",
-    "sched_getattrsched_getparamsched_getschedulersched_rr_get_interval",
-    "sched_rr_get_interval_time64sched_setaffinitysched_setattrsched_setparamsched_setscheduler",
-    "sched_yieldseccompsecurityselectsemctlsemgetsemopsemtimedopsemtimedop_time64sendsendfile",
-    "sendfile64sendmmsgsendmsgsendtoset_mempolicyset_mempolicy_home_nodeset_robust_list",
-    "set_thread_areaset_tid_addressset_tlssetdomainnamesetfsgidsetfsgid32setfsuidsetfsuid32setgid",
-    "setgid32setgroupssetgroups32sethostnamesetitimersetnssetpgidsetprioritysetregidsetregid32",
-    "setresgidsetresgid32setresuidsetresuid32setreuidsetreuid32setrlimitsetsidsetsockopt",
-    "settimeofdaysetuidsetuid32setxattrsetxattratsgetmaskshmatshmctlshmdtshmgetshutdownsigaction",
-    "sigaltstacksignalsignalfdsignalfd4sigpendingsigprocmasksigreturnsigsuspendsocketsocketcall",
-    "socketpairsplicespu_createspu_runssetmaskstatstat64statfsstatfs64statmountstatxstimestty",
-    "subpage_protswapcontextswapoffswaponswitch_endiansymlinksymlinkatsyncsync_file_range",
-    "sync_file_range2syncfssys_debug_setcontextsyscallsysfssysinfosyslogsysmipsteetgkilltime",
-    "timer_createtimer_deletetimer_getoverruntimer_gettimetimer_gettime64timer_settime",
-    "timer_settime64timerfdtimerfd_createtimerfd_gettimetimerfd_gettime64timerfd_settime",
-    "timerfd_settime64timestkilltruncatetruncate64tuxcallugetrlimitulimitumaskumountumount2uname",
-    "unlinkunlinkatunshareuprobeuretprobeuselibuserfaultfdusr26usr32ustatutimeutimensat",
-    "utimensat_time64utimesvforkvhangupvm86vm86oldvmsplicevserverwait4waitidwaitpidwritewritev"
-);
-/// Where each name ends in [`NAMES`].
-pub(super) static ENDS: [u16; COUNT] = [
-    7, 17, 24, 30, 37, 43, 47, 54, 62, 73, 78, 88, 104, 123, 137, 154, 161, 165, 168, 173, 183, 186, 194, 204, 213, 219, 225,
-    230, 235, 240, 247, 253, 266, 281, 293, 312, 325, 340, 355, 377, 390, 405, 410, 416, 421, 432, 439, 454, 459, 472, 485, 488,
-    492, 496, 508, 521, 530, 543, 554, 566, 576, 590, 597, 605, 611, 619, 623, 633, 642, 652, 661, 673, 682, 695, 708, 714, 720,
-    728, 737, 743, 751, 759, 764, 771, 780, 789, 801, 813, 825, 835, 840, 844, 856, 864, 873, 880, 886, 892, 897, 904, 913, 920,
-    929, 934, 939, 948, 959, 964, 977, 989, 999, 1010, 1020, 1029, 1044, 1057, 1072, 1087, 1094, 1100, 1106, 1114, 1124, 1131,
-    1140, 1147, 1156, 1162, 1170, 1179, 1190, 1199, 1210, 1221, 1228, 1235, 1241, 1248, 1255, 1266, 1275, 1284, 1295, 1304, 1315,
-    1324, 1333, 1339, 1350, 1360, 1366, 1378, 1384, 1392, 1400, 1410, 1414, 1418, 1429, 1446, 1458, 1471, 1487, 1496, 1506, 1518,
-    1531, 1551, 1559, 1568, 1582, 1599, 1613, 1618, 1624, 1628, 1638, 1648, 1651, 1655, 1670, 1680, 1686, 1690, 1707, 1730, 1752,
-    1758, 1766, 1775, 1779, 1785, 1791, 1800, 1806, 1815, 1826, 1836, 1840, 1854, 1866, 1871, 1880, 1897, 1913, 1930, 1935, 1942,
-    1949, 1965, 1970, 1980, 1992, 2004, 2017, 2024, 2029, 2036, 2041, 2048, 2053, 2059, 2067, 2071, 2076, 2086, 2091, 2104, 2114,
-    2124, 2132, 2135, 2148, 2157, 2164, 2179, 2201, 2213, 2232, 2241, 2247, 2252, 2258, 2264, 2270, 2276, 2281, 2292, 2299, 2309,
-    2315, 2332, 2341, 2351, 2361, 2365, 2373, 2381, 2392, 2399, 2407, 2411, 2428, 2437, 2451, 2457, 2464, 2469, 2485, 2499, 2514,
-    2529, 2540, 2551, 2561, 2578, 2582, 2587, 2597, 2607, 2616, 2629, 2633, 2638, 2650, 2655, 2662, 2668, 2675, 2684, 2699, 2715,
-    2731, 2748, 2752, 2758, 2766, 2781, 2787, 2794, 2802, 2809, 2817, 2829, 2837, 2848, 2852, 2861, 2868, 2876, 2886, 2891, 2897,
-    2901, 2909, 2917, 2932, 2939, 2955, 2966, 2979, 2985, 2993, 3002, 3013, 3028, 3046, 3059, 3064, 3068, 3084, 3096, 3109, 3123,
-    3138, 3150, 3163, 3178, 3200, 3217, 3221, 3241, 3259, 3278, 3296, 3306, 3328, 3350, 3367, 3380, 3394, 3412, 3433, 3461, 3478,
-    3491, 3505, 3523, 3534, 3541, 3549, 3555, 3561, 3567, 3572, 3582, 3599, 3603, 3611, 3621, 3629, 3636, 3642, 3655, 3678, 3693,
-    3708, 3723, 3730, 3743, 3751, 3761, 3769, 3779, 3785, 3793, 3802, 3813, 3824, 3833, 3838, 3845, 3856, 3864, 3874, 3883, 3894,
-    3903, 3914, 3922, 3932, 3941, 3947, 3957, 3969, 3975, 3983, 3991, 4001, 4009, 4014, 4020, 4025, 4031, 4039, 4048, 4059, 4065,
-    4073, 4082, 4092, 4103, 4112, 4122, 4128, 4138, 4148, 4154, 4164, 4171, 4179, 4183, 4189, 4195, 4203, 4212, 4217, 4222, 4226,
-    4238, 4249, 4256, 4262, 4275, 4282, 4291, 4295, 4310, 4326, 4332, 4352, 4359, 4364, 4371, 4377, 4384, 4387, 4393, 4397, 4409,
-    4421, 4437, 4450, 4465, 4478, 4493, 4500, 4514, 4529, 4546, 4561, 4578, 4583, 4588, 4596, 4606, 4613, 4623, 4629, 4634, 4640,
-    4647, 4652, 4658, 4666, 4673, 4679, 4688, 4694, 4705, 4710, 4715, 4720, 4725, 4734, 4750, 4756, 4761, 4768, 4772, 4779, 4787,
-    4794, 4799, 4805, 4812, 4817, 4823,
-];
+use crate::spec::syscall::COUNT;
+
 /// Subcall of socketcall(2) (1 to 20) or of ipc(2) (0x80 added), or 0: linux/net.h, linux/ipc.h.
 pub(super) static SUBCALLS: [u8; COUNT] = [
     0, 0, 0, 5, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
