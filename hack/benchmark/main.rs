@@ -2,12 +2,14 @@
 //! Measures runtimes against each other, and against a floor that does the kernel's work only. `hack/bench` builds and calls it.
 //!
 //! In reading order: bundle.rs (what is run), measure.rs (one command, measured), cases.rs (what is measured), budget.rs (the counts
-//! that a change may not raise), report.rs (tables, bars, SVG), trace.rs (which functions run). Not part of the program.
+//! that a change may not raise), report.rs (tables, bars, SVG), calls.rs (where the time of a command goes), trace.rs (which functions
+//! run). Not part of the program.
 //!
 //! Runtimes take turns, in alternating order, so that whatever else the machine does meets all of them; medians are printed.
 //! CPU is user and system time of the command, of all it waited for, and of the container's init until the command ends.
 mod budget;
 mod bundle;
+mod calls;
 mod cases;
 mod measure;
 mod report;
@@ -30,13 +32,23 @@ struct Options {
     growth: bool,
     /// Hold the first runtime against this file of counts instead.
     budget: Option<PathBuf>,
+    /// Show where the time of this command goes instead, of the first two runtimes.
+    calls: Option<String>,
     /// List what functions the first runtime's commands run instead.
     functions: bool,
 }
 
 fn options() -> Outcome<Options> {
-    let mut found =
-        Options { runtimes: Vec::new(), runs: 20, dir: PathBuf::new(), svg: None, growth: false, budget: None, functions: false };
+    let mut found = Options {
+        runtimes: Vec::new(),
+        runs: 20,
+        dir: PathBuf::new(),
+        svg: None,
+        growth: false,
+        budget: None,
+        calls: None,
+        functions: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
@@ -44,6 +56,7 @@ fn options() -> Outcome<Options> {
             "--runs" => found.runs = value()?.parse().map_err(|_| "--runs wants a number".to_string())?,
             "--dir" => found.dir = value()?.into(),
             "--svg" => found.svg = Some(value()?.into()),
+            "--calls" => found.calls = Some(value()?),
             "--growth" => found.growth = true,
             "--functions" => found.functions = true,
             "--budget" => found.budget = Some(value()?.into()),
@@ -66,6 +79,9 @@ fn work(options: &Options) -> Outcome<bool> {
     if options.functions {
         return trace::functions(&options.runtimes[0], &bundles);
     }
+    if let Some(command) = &options.calls {
+        return calls::compare(options, &bundles, command);
+    }
     if let Some(file) = &options.budget {
         return budget::check(&options.runtimes[0], &bundles, file);
     }
@@ -76,7 +92,7 @@ fn work(options: &Options) -> Outcome<bool> {
         std::fs::write(file, report::svg(&table))?;
     }
     report::syscalls(&options.runtimes, &cases::syscalls(&options.runtimes, &bundles)?);
-    report::throughput(&options.runtimes, &cases::throughput(&options.runtimes, &bundles)?);
+    report::throughput(&options.runtimes, &cases::throughput(options, &bundles)?);
     if options.growth {
         for growth in cases::growth(options, &bundles)? {
             report::growth(&options.runtimes, &growth);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::cases::{COMMANDS, Growth, Table};
+use crate::cases::{COMMANDS, Growth, Rate, Table};
 use crate::measure::{Cost, Runtime};
 
 /// The table of commands: CPU time, its ratio to the first runtime's, wall time and peak memory.
@@ -78,11 +78,14 @@ pub fn syscalls(runtimes: &[Runtime], counts: &[Vec<u64>]) {
     }
 }
 
-/// Containers per second.
-pub fn throughput(runtimes: &[Runtime], rates: &[f64]) {
+/// Containers per second. Two whole processors would make as many as the CPU time of one says; what is less is the kernel's waiting.
+pub fn throughput(runtimes: &[Runtime], rates: &[Rate]) {
     println!("\n### Containers per second, two workers\n");
-    heading("", runtimes);
-    println!("| run |{}", rates.iter().map(|rate| format!(" {rate:.0} |")).collect::<String>());
+    heading("run", runtimes);
+    let row = |name: &str, of: fn(&Rate) -> String| println!("| {name} |{}", rates.iter().map(of).collect::<String>());
+    row("per second", |rate| format!(" {:.0} |", rate.per_second));
+    row("CPU ms of each", |rate| format!(" {:.2} |", rate.cpu_ms));
+    row("so many would be 2 processors' whole CPU", |rate| format!(" {:.0} |", 2e3 / rate.cpu_ms.max(1e-3)));
 }
 
 /// CPU time by a growing number.
