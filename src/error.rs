@@ -10,7 +10,7 @@ use std::fmt;
 pub mod codes;
 
 use crate::linux::call::{CallError, errno_text};
-use crate::linux::types::Errno;
+use crate::linux::types::{Errno, errno_name};
 pub use codes::Code;
 
 /// What sort of failure this is.
@@ -259,7 +259,7 @@ impl Error {
         }
         if let Some(errno) = self.errno {
             let sign = if self.call.is_some() { " =" } else { ":" };
-            write!(f, "{sign} {} ({errno:?})", errno_text(errno))?;
+            write!(f, "{sign} {} ({})", errno_text(errno), errno_name(errno))?;
         }
         if let Some((number, total)) = self.step {
             let whose = if self.side == Side::Runtime { "the runtime" } else { "the container's process" };

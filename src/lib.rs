@@ -38,4 +38,5 @@ pub mod process;
 pub mod rdt;
 pub mod rootfs;
 pub mod spec;
+pub mod texts;
 pub mod trace;

@@ -7,12 +7,12 @@
 use clap::{Arg, ArgAction, Command};
 
 use super::given::Given;
-use super::table::{Flag, GLOBAL, Positional, VERBS, Verb};
+use super::table::{Flag, Flags, GLOBAL, Positional, Verb, verbs};
 use crate::error::{Error, Kind, Result};
 
 /// The command of this name.
-pub fn verb(name: &str) -> Option<&'static Verb> {
-    VERBS.iter().find(|verb| verb.name == name)
+pub fn verb(name: &str) -> Option<Verb> {
+    verbs().find(|verb| verb.name == name)
 }
 
 /// What a command line says: the flags before the command, and the command with its own.
@@ -20,7 +20,7 @@ pub struct Invocation {
     /// Flags before the command.
     pub global: Given,
     /// The command.
-    pub verb: &'static Verb,
+    pub verb: Verb,
     /// Its flags and words.
     pub args: Given,
 }
@@ -45,7 +45,7 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     let Some(name) = after.first().filter(|_| !asks_help).map(String::as_str).filter(|name| !["help", "h"].contains(name)) else {
         // After --help, or after nothing, comes the overview; `help` may name a command.
         match after.get(1).map(|name| (name, verb(name))) {
-            Some((_, Some(verb))) => return Ok(Parsed::Print(help_of(program, verb))),
+            Some((_, Some(verb))) => return Ok(Parsed::Print(help_of(program, &verb))),
             Some((name, None)) if !asks_help && !name.starts_with('-') => {
                 let problem = format!("No help topic for '{}'", name.escape_debug());
                 return Err(Error::new(Kind::Usage, problem).hint(format!("`{program} --help` lists the commands")));
@@ -60,19 +60,16 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     };
     let global = globals(program, &global_words)?;
     let Some(verb) = verb(name) else {
-        let near = VERBS
-            .iter()
-            .map(|verb| verb.name)
-            .filter(|known| distance(known, name) <= 2)
-            .min_by_key(|known| distance(known, name));
+        let near =
+            verbs().map(|verb| verb.name).filter(|known| distance(known, name) <= 2).min_by_key(|known| distance(known, name));
         let error = Error::new(Kind::Usage, format!("unknown command \"{}\"", name.escape_debug()));
         return Err(match near {
             Some(near) => error.hint(format!("did you mean {near}? `{program} --help` lists the commands")),
             None => error.hint(format!("`{program} --help` lists the commands")),
         });
     };
-    let (own, program_words) = split_command(verb, &after[1..]);
-    let (own, verbatim) = split_verbatim(verb, own);
+    let (own, program_words) = split_command(&verb, &after[1..]);
+    let (own, verbatim) = split_verbatim(&verb, own);
     let words = normalise(own, verb.flags, own.len());
     let taken = |mut args: Given| {
         args.take("command", program_words, true);
@@ -82,10 +79,10 @@ pub fn parse(program: &str, words: Vec<String>) -> Result<Parsed> {
     if let Some(args) = Given::read(&words[1..], verb.flags, &verb.positional) {
         return taken(args);
     }
-    match command(program, verb).try_get_matches_from(words) {
+    match command(program, &verb).try_get_matches_from(words) {
         Ok(read) => taken(Given::from_clap(&read, verb.flags, &verb.positional)),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Print(help_of(program, verb))),
-        Err(error) => Err(usage(error, program, Some(verb))),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Print(help_of(program, &verb))),
+        Err(error) => Err(usage(error, program, Some(&verb))),
     }
 }
 
@@ -127,7 +124,7 @@ fn command_position(words: &[String]) -> usize {
             break;
         }
         let name = word.trim_start_matches('-');
-        let takes_value = GLOBAL.iter().any(|flag| flag.name == name && flag.value.is_some());
+        let takes_value = GLOBAL.long(name).is_some_and(|flag| flag.value.is_some());
         at += if takes_value { 2 } else { 1 };
     }
     at
@@ -151,7 +148,7 @@ pub(super) fn verbatim_from(verb: &Verb, words: &[String]) -> usize {
 /// Whether this word is a flag whose value is the next one: a long one, a short one, or the last of joined short ones.
 fn takes_next(verb: &Verb, word: &str) -> bool {
     let name = word.trim_start_matches('-');
-    if let Some(flag) = verb.flags.iter().find(|flag| flag.name == name) {
+    if let Some(flag) = verb.flags.long(name) {
         return flag.value.is_some();
     }
     let valued = |letter: char| verb.flags.iter().any(|flag| flag.short == Some(letter) && flag.value.is_some());
@@ -160,7 +157,7 @@ fn takes_next(verb: &Verb, word: &str) -> bool {
 
 /// Writes the words before `end` with two dashes where a client sent a long flag with one, as Go's flag syntax allows: a single-dash
 /// word that is a known long flag, or that begins with no known short one.
-pub(super) fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<String> {
+pub(super) fn normalise(words: &[String], flags: Flags, end: usize) -> Vec<String> {
     let mut out = vec![String::new()];
     let end = words[..end].iter().position(|word| word == "--").unwrap_or(end);
     for (index, word) in words.iter().enumerate() {
@@ -172,8 +169,8 @@ pub(super) fn normalise(words: &[String], flags: &[Flag], end: usize) -> Vec<Str
         let single = word.strip_prefix('-').filter(|rest| index < end && !rest.starts_with('-') && rest.len() > 1);
         let long = single.is_some_and(|rest| {
             let name = rest.split('=').next().unwrap_or(rest);
-            let short = |letter| letter == 'h' || flags.iter().any(|flag| flag.short == Some(letter)) || letter.is_ascii_digit();
-            name == "help" || flags.iter().any(|flag| flag.name == name) || !rest.chars().next().is_some_and(short)
+            let short = |letter| letter == 'h' || flags.short(letter).is_some() || letter.is_ascii_digit();
+            name == "help" || flags.long(name).is_some() || !rest.chars().next().is_some_and(short)
         });
         out.push(if long { format!("-{word}") } else { word.clone() });
     }
@@ -190,7 +187,7 @@ pub fn boolean(word: &str) -> std::result::Result<String, String> {
 }
 
 /// A flag's names and help.
-fn named(flag: &'static Flag) -> Arg {
+fn named(flag: Flag) -> Arg {
     let arg = Arg::new(flag.name).long(flag.name).help(flag.help).hide(flag.hidden);
     match flag.short {
         Some(short) => arg.short(short),
@@ -198,7 +195,7 @@ fn named(flag: &'static Flag) -> Arg {
     }
 }
 
-fn arg(flag: &'static Flag) -> Arg {
+fn arg(flag: Flag) -> Arg {
     let arg = named(flag);
     match flag.value {
         Some(name) if flag.repeats => arg.value_name(name).action(ArgAction::Append).allow_hyphen_values(true),
@@ -219,7 +216,7 @@ fn globals_command(program: &str) -> Command {
 }
 
 /// The clap command of one verb.
-pub fn command(program: &str, verb: &'static Verb) -> Command {
+pub fn command(program: &str, verb: &Verb) -> Command {
     let mut command = Command::new(verb.name)
         .bin_name(format!("{program} {}", verb.name))
         .about(verb.help)
@@ -250,7 +247,7 @@ pub fn command(program: &str, verb: &'static Verb) -> Command {
 }
 
 /// The same as people read it: switches without the value that Go's flags may have, and words that must be there said to be so.
-pub fn described(program: &str, verb: &'static Verb) -> Command {
+pub fn described(program: &str, verb: &Verb) -> Command {
     let name = format!("{program} {}", verb.name);
     let usage = match verb.positional {
         Positional::None => format!("{name} [OPTIONS]"),
@@ -298,7 +295,7 @@ pub fn described(program: &str, verb: &'static Verb) -> Command {
     }
 }
 
-fn switch_or_value(flag: &'static Flag) -> Arg {
+fn switch_or_value(flag: Flag) -> Arg {
     match flag.value {
         Some(_) => arg(flag),
         None => named(flag).action(ArgAction::SetTrue),
@@ -313,13 +310,13 @@ pub fn overview(program: &str) -> Command {
         .override_usage(format!("{program} [OPTIONS] COMMAND ..."))
         .args(GLOBAL.iter().filter(|flag| !flag.hidden).map(switch_or_value))
         .arg(Arg::new("version").long("version").short('v').action(ArgAction::SetTrue).help("print the version"))
-        .subcommands(VERBS.iter().map(|verb| described(program, verb)))
+        .subcommands(verbs().map(|verb| described(program, &verb)))
 }
 
 /// What the program is, in one line.
 const OVERVIEW: &str = "Open Container Initiative runtime";
 
-fn help_of(program: &str, verb: &'static Verb) -> String {
+fn help_of(program: &str, verb: &Verb) -> String {
     help(&format!("{program} {}", verb.name), verb.help, described(program, verb).about(None))
 }
 
@@ -462,9 +459,9 @@ mod tests {
 
     #[test]
     fn every_verb_builds_and_helps() {
-        for verb in VERBS {
-            command("berth", verb).debug_assert();
-            described("berth", verb).debug_assert();
+        for verb in verbs() {
+            command("berth", &verb).debug_assert();
+            described("berth", &verb).debug_assert();
         }
         overview("berth").debug_assert();
         for line in [["create", "--help"], ["create", "-h"], ["create", "--usage"], ["create", "-?"], ["--root=/x", "--usage"]] {

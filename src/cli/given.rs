@@ -8,7 +8,7 @@
 
 use clap::ArgMatches;
 
-use super::table::{Flag, Positional};
+use super::table::{Flags, Positional};
 
 /// Flags and words as they were given; each flag under its long name, the words as `id` and `rest`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Given {
     }
 
     /// Reads words in the spellings that need no explanation; none where clap has to look.
-    pub fn read(words: &[String], flags: &'static [Flag], positional: &Positional) -> Option<Given> {
+    pub fn read(words: &[String], flags: Flags, positional: &Positional) -> Option<Given> {
         let mut given = Given::default();
         let mut left = words.iter();
         while let Some(word) = left.next() {
@@ -49,10 +49,11 @@ impl Given {
                 None => (word.as_str(), None),
             };
             let flag = match name.strip_prefix("--") {
-                Some(name) => flags.iter().find(|flag| flag.name == name)?,
+                Some(name) => flags.long(name)?,
                 // One letter by itself.
                 None if joined.is_none() => {
-                    flags.iter().find(|flag| flag.short.is_some_and(|short| name[1..].chars().eq([short])))?
+                    let mut letters = name[1..].chars();
+                    flags.short(letters.next()?).filter(|_| letters.next().is_none())?
                 }
                 None => return None,
             };
@@ -100,7 +101,7 @@ impl Given {
     }
 
     /// What clap has read.
-    pub fn from_clap(matches: &ArgMatches, flags: &'static [Flag], positional: &Positional) -> Given {
+    pub fn from_clap(matches: &ArgMatches, flags: Flags, positional: &Positional) -> Given {
         let words: &[&'static str] = match positional {
             Positional::None => &[],
             Positional::Id | Positional::Word(_) | Positional::File(..) => &["id"],
@@ -121,11 +122,11 @@ impl Given {
 mod tests {
     use super::*;
     use crate::cli::args::{command, normalise, verbatim_from};
-    use crate::cli::table::{VERBS, Verb};
+    use crate::cli::table::{Flag, Verb, verbs};
     use proptest::prelude::*;
 
     /// Both readings of one line: ours, where we have one, and clap's, where it has one.
-    fn both(verb: &'static Verb, words: &[String]) -> (Option<Given>, Option<Given>) {
+    fn both(verb: &Verb, words: &[String]) -> (Option<Given>, Option<Given>) {
         let words = normalise(words, verb.flags, verbatim_from(verb, words));
         let clap = command("berth", verb).try_get_matches_from(&words).ok();
         let sorted = |mut given: Given| {
@@ -154,8 +155,8 @@ mod tests {
             "ps x -ef",
         ] {
             let words: Vec<String> = line.split(' ').map(String::from).collect();
-            let verb = VERBS.iter().find(|verb| verb.name == words[0]).unwrap();
-            let (ours, clap) = both(verb, &words[1..]);
+            let verb = verbs().find(|verb| verb.name == words[0]).unwrap();
+            let (ours, clap) = both(&verb, &words[1..]);
             assert!(line == "ps x -ef" || ours.is_some(), "{line}");
             assert!(ours.is_none() || ours == clap, "{line}: {ours:?} {clap:?}");
         }
@@ -163,11 +164,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_both_read_a_line_they_agree(which in 0..VERBS.len(), picks in prop::collection::vec((0usize..24, 0usize..40), 0..8)) {
-            let verb = &VERBS[which];
+        fn where_both_read_a_line_they_agree(which in 0..verbs().count(), picks in prop::collection::vec((0usize..24, 0usize..40), 0..8)) {
+            let verb = &verbs().nth(which).unwrap();
             let plain = ["x", "y", "9", "-9", "TERM", "--", "-", "", "=", "a=b", "--help", "-h", "--nonsense", "-zz", "true", "-t", "-ft"];
             let words: Vec<String> = picks.iter().map(|(kind, at)| {
-                let flag = verb.flags.get(at % verb.flags.len().max(1));
+                let flag = verb.flags.iter().nth(at % verb.flags.iter().count().max(1));
                 match (kind, flag) {
                     (0..8, Some(flag)) => format!("--{}", flag.name),
                     (8..10, Some(flag)) => format!("-{}", flag.name),

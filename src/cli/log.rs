@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::error::{Error, Side};
 use crate::linux::socket;
+use crate::linux::types::errno_name;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,7 +202,7 @@ fn explain(error: &Error, object: &mut serde_json::Map<String, serde_json::Value
     };
     text("config", error.config.clone());
     text("syscall", error.call.clone());
-    text("errno", error.errno.map(|errno| format!("{errno:?}")));
+    text("errno", error.errno.map(|errno| errno_name(errno).to_string()));
     text("hint", error.advice().map(String::from));
     if let Some((number, total)) = error.step {
         let side = if error.side == Side::Runtime { "runtime" } else { "process" };

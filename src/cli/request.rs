@@ -104,7 +104,7 @@ pub fn words_of_id<'a>(args: &'a Given, program: &str, verb: &str) -> Result<&'a
     match args.text("id") {
         Some(words) => Ok(words),
         None => {
-            let wanted = super::args::verb(verb).map_or("exactly 1", |verb| wanted(verb, true));
+            let wanted = super::args::verb(verb).map_or("exactly 1", |verb| wanted(&verb, true));
             Err(usage(format!("{program}: \"{verb}\" requires {wanted} argument(s): the container's id"))
                 .hint(format!("`{program} {verb} --help`")))
         }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
+use super::errno::{errno_name, errno_words};
 use super::types::Errno;
 
 /// A system call that failed.
@@ -32,7 +33,7 @@ impl CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {:?} ({})", self.call, self.errno, errno_text(self.errno))
+        write!(f, "{} = {} ({})", self.call, errno_name(self.errno), errno_text(self.errno))
     }
 }
 
@@ -40,7 +41,7 @@ impl std::error::Error for CallError {}
 
 /// The errno in words, lower case as clients of runtimes match them: `no such process`.
 pub fn errno_text(errno: Errno) -> String {
-    let text = errno.desc();
+    let text = errno_words(errno);
     let mut chars = text.chars();
     match chars.next() {
         Some(first) if !text.starts_with("I/O") && !text.starts_with("RPC") => first.to_lowercase().chain(chars).collect(),

@@ -12,6 +12,7 @@ pub mod call;
 pub mod clone;
 pub mod cred;
 pub mod environment;
+mod errno;
 pub mod exe;
 pub mod fd;
 pub mod inotify;

@@ -3,6 +3,7 @@
 
 use bitflags::bitflags;
 
+pub use super::errno::errno_name;
 pub use nix::errno::Errno;
 
 bitflags! {

@@ -11,11 +11,12 @@ use super::step::{Mount, ProcRule, PropagationChange, Source, Tree};
 use super::{IdMap, Op, ParentOp, ParentStep, Step, namespaces};
 use crate::linux::types::{CgroupMode, MountAttr, Namespaces, Propagation};
 use crate::spec::{self, Problem};
+use crate::texts::{Texts, texts};
 pub use options::mount_options_known;
 use options::{IdMapOption, InlineMap, Options};
 
 /// The files of /proc that lxcfs and the like may cover with their own.
-const PROC_FILES: &[&str] = &[
+const PROC_FILES: Texts = texts![
     "/proc/cpuinfo",
     "/proc/diskstats",
     "/proc/loadavg",
@@ -31,7 +32,7 @@ const PROC_FILES: &[&str] = &[
 
 /// Filesystems of the kernel itself. A read-only one is only mounted so; anything on a disk is told, too, so that a disk that cannot be
 /// written to can be mounted.
-const VIRTUAL: &[&str] = &[
+const VIRTUAL: Texts = texts![
     "binfmt_misc",
     "bpf",
     "cgroup",
@@ -259,7 +260,7 @@ fn new(context: &Context, mount: &spec::Mount, options: &Options, kind: &str, at
 fn parameters(options: &Options, kind: &str, again: bool) -> Vec<(String, Option<String>)> {
     let mut parameters: Vec<(String, Option<String>)> = Vec::new();
     let readonly = options.attr.flags() | options.attr_recursive.flags();
-    if readonly.contains(MountAttr::RDONLY) && !VIRTUAL.contains(&kind) {
+    if readonly.contains(MountAttr::RDONLY) && !VIRTUAL.contains(kind) {
         parameters.push(("ro".to_string(), None));
     } else if again && options.attr.clears(MountAttr::RDONLY) {
         parameters.push(("rw".to_string(), None));

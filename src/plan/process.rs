@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::linux::types::CapSet;
 use crate::spec::types::{Capabilities, Process};
 use crate::spec::{Problem, Spec, number_list};
+use crate::texts::{Texts, texts};
 
 /// The path of the proxied notify socket inside the container (sd_notify(3)).
 pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
@@ -191,32 +192,27 @@ fn scheduling(process: &Process, steps: &mut Vec<(Op, String)>, problems: &mut V
 }
 
 fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Problem> {
-    const POLICIES: [(&str, u32); 7] = [
-        ("SCHED_OTHER", 0),
-        ("SCHED_FIFO", 1),
-        ("SCHED_RR", 2),
-        ("SCHED_BATCH", 3),
-        ("SCHED_ISO", 4),
-        ("SCHED_IDLE", 5),
-        ("SCHED_DEADLINE", 6),
+    // In the order of their numbers; the flags in that of their bits.
+    const POLICIES: Texts =
+        texts!["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
+    const FLAGS: Texts = texts![
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_FLAG_RECLAIM",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_KEEP_POLICY",
+        "SCHED_FLAG_KEEP_PARAMS",
+        "SCHED_FLAG_UTIL_CLAMP_MIN",
+        "SCHED_FLAG_UTIL_CLAMP_MAX",
     ];
-    const FLAGS: [(&str, u64); 7] = [
-        ("SCHED_FLAG_RESET_ON_FORK", 0x01),
-        ("SCHED_FLAG_RECLAIM", 0x02),
-        ("SCHED_FLAG_DL_OVERRUN", 0x04),
-        ("SCHED_FLAG_KEEP_POLICY", 0x08),
-        ("SCHED_FLAG_KEEP_PARAMS", 0x10),
-        ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
-        ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
-    ];
-    let policy = POLICIES.iter().find(|(name, _)| *name == wanted.policy);
+    let policy = POLICIES.position(&wanted.policy);
     let policy =
-        policy.ok_or_else(|| Problem::new("process.scheduler.policy", format!("unknown policy \"{}\"", wanted.policy)))?.1;
+        policy.ok_or_else(|| Problem::new("process.scheduler.policy", format!("unknown policy \"{}\"", wanted.policy)))? as u32;
     let mut flags = 0;
     for (index, name) in wanted.flags.iter().enumerate() {
-        let flag = FLAGS.iter().find(|(known, _)| known == name);
-        flags |=
-            flag.ok_or_else(|| Problem::new(format!("process.scheduler.flags[{index}]"), format!("unknown flag \"{name}\"")))?.1;
+        let flag = FLAGS.position(name);
+        flags |= 1
+            << flag
+                .ok_or_else(|| Problem::new(format!("process.scheduler.flags[{index}]"), format!("unknown flag \"{name}\"")))?;
     }
     let priority = u32::try_from(wanted.priority.unwrap_or(0))
         .map_err(|_| Problem::new("process.scheduler.priority", format!("{} is negative", wanted.priority.unwrap_or(0))))?;
@@ -233,7 +229,7 @@ fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Proble
 
 /// `linux.memoryPolicy`, in the numbers of linux/mempolicy.h.
 pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Problem> {
-    const MODES: [&str; 7] = [
+    const MODES: Texts = texts![
         "MPOL_DEFAULT",
         "MPOL_PREFERRED",
         "MPOL_BIND",
@@ -244,7 +240,7 @@ pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Pro
     ];
     const FLAGS: [(&str, u32); 3] =
         [("MPOL_F_STATIC_NODES", 1 << 15), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_NUMA_BALANCING", 1 << 13)];
-    let mode = MODES.iter().position(|name| *name == given.mode);
+    let mode = MODES.position(&given.mode);
     let mode = mode.ok_or_else(|| Problem::new("linux.memoryPolicy.mode", format!("unknown mode \"{}\"", given.mode)))?;
     let mut bits = mode as u32;
     for (index, name) in given.flags.iter().enumerate() {

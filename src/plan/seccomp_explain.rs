@@ -4,7 +4,7 @@
 use super::seccomp::explain::{Decision, Explainer, Reason};
 use super::seccomp::{Action, Arch, Condition, Op, Options, Syscall};
 use super::seccomp_profile;
-use crate::linux::types::Errno;
+use crate::linux::types::{Errno, errno_name};
 use crate::spec::Problem;
 use crate::spec::seccomp_file::{Meant, SeccompFile};
 
@@ -124,7 +124,7 @@ impl Case {
     pub fn action_text(&self) -> String {
         match self.action {
             Action::Errno(errno) => {
-                format!("{} {:?} ({errno})", self.action.oci_name(), Errno::from_raw(i32::from(errno)))
+                format!("{} {} ({errno})", self.action.oci_name(), errno_name(Errno::from_raw(i32::from(errno))))
             }
             Action::Trace(message) => format!("{} {message}", self.action.oci_name()),
             other => other.oci_name().to_string(),

@@ -6,29 +6,28 @@ use super::{
     Capabilities, DeviceRule, IdMapping, Linux, Mount, Namespace, Process, Resources, Rlimit, Root, Spec,
     features::OCI_VERSION_MAX,
 };
+use crate::texts::{Texts, texts};
 
 /// Capabilities that a shell in a container gets.
-const CAPABILITIES: &[&str] = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+const CAPABILITIES: Texts = texts!["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
-/// Destination, type, source and options.
-type MountRow = (&'static str, &'static str, &'static str, &'static [&'static str]);
-
-/// The file systems that config-linux.md asks for ("Default Filesystems"), and what programs expect besides.
-const MOUNTS: &[MountRow] = &[
-    ("/proc", "proc", "proc", &[]),
-    ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    ("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-    ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-    ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-    ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+/// The file systems that config-linux.md asks for ("Default Filesystems"), and what programs expect besides: destination, type, source and
+/// options of each.
+const MOUNTS: Texts = texts![
+    "/proc proc proc",
+    "/dev tmpfs tmpfs nosuid,strictatime,mode=755,size=65536k",
+    "/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+    "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=65536k",
+    "/dev/mqueue mqueue mqueue nosuid,noexec,nodev",
+    "/sys sysfs sysfs nosuid,noexec,nodev,ro",
+    "/sys/fs/cgroup cgroup cgroup nosuid,noexec,nodev,relatime,ro",
 ];
 
 /// Namespaces of a container that root makes.
-const NAMESPACES: &[&str] = &["pid", "network", "ipc", "uts", "mount", "cgroup"];
+const NAMESPACES: Texts = texts!["pid", "network", "ipc", "uts", "mount", "cgroup"];
 
 /// Files that tell of the host or lead into it.
-const MASKED_PATHS: &[&str] = &[
+const MASKED_PATHS: Texts = texts![
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -42,15 +41,15 @@ const MASKED_PATHS: &[&str] = &[
 ];
 
 /// Files that change the host.
-const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY_PATHS: Texts = texts!["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The example for root.
 pub fn example() -> Spec {
-    let capabilities = || texts(CAPABILITIES);
+    let capabilities = || owned(CAPABILITIES);
     let process = Process {
         terminal: true,
-        args: texts(&["sh"]),
-        env: texts(&["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"]),
+        args: vec!["sh".into()],
+        env: owned(texts!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"]),
         cwd: "/".into(),
         capabilities: Some(Capabilities {
             bounding: capabilities(),
@@ -65,9 +64,9 @@ pub fn example() -> Spec {
     let deny_all = DeviceRule { allow: false, access: "rwm".into(), ..DeviceRule::default() };
     let linux = Linux {
         resources: Some(Resources { devices: vec![deny_all], ..Resources::default() }),
-        namespaces: NAMESPACES.iter().map(|kind| namespace(kind)).collect(),
-        masked_paths: texts(MASKED_PATHS),
-        readonly_paths: texts(READONLY_PATHS),
+        namespaces: NAMESPACES.iter().map(namespace).collect(),
+        masked_paths: owned(MASKED_PATHS),
+        readonly_paths: owned(READONLY_PATHS),
         ..Linux::default()
     };
     Spec {
@@ -88,7 +87,7 @@ pub fn rootless_example(uid: u32, gid: u32) -> Spec {
     for mount in &mut spec.mounts {
         mount.options.retain(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
         if mount.destination == "/sys" {
-            *mount = self::mount(&("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]));
+            *mount = self::mount("/sys none /sys rbind,nosuid,noexec,nodev,ro");
         }
     }
     if let Some(linux) = &mut spec.linux {
@@ -101,20 +100,24 @@ pub fn rootless_example(uid: u32, gid: u32) -> Spec {
     spec
 }
 
-fn texts(list: &[&str]) -> Vec<String> {
-    list.iter().map(|text| (*text).to_string()).collect()
+fn owned(list: Texts) -> Vec<String> {
+    list.iter().map(String::from).collect()
 }
 
 fn namespace(kind: &str) -> Namespace {
     Namespace { kind: kind.into(), path: String::new() }
 }
 
-fn mount((destination, kind, source, options): &MountRow) -> Mount {
+/// A row of [`MOUNTS`].
+fn mount(row: &str) -> Mount {
+    let mut parts = row.split(' ');
+    let mut part = || parts.next().unwrap_or_default();
+    let (destination, kind, source, options) = (part(), part(), part(), part());
     Mount {
-        destination: (*destination).into(),
-        kind: (*kind).into(),
-        source: (*source).into(),
-        options: texts(options),
+        destination: destination.into(),
+        kind: kind.into(),
+        source: source.into(),
+        options: options.split(',').filter(|option| !option.is_empty()).map(String::from).collect(),
         ..Mount::default()
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{names, object};
+use crate::texts::Texts;
 
 /// The oldest version of the specification that is understood.
 pub const OCI_VERSION_MIN: &str = "1.0.0";
@@ -155,7 +156,7 @@ object! {
 pub fn features(facts: Facts) -> Features {
     let enabled = |enabled| Some(Enabled { enabled: Some(enabled) });
     let has_seccomp = !facts.seccomp_archs.is_empty();
-    let seccomp_names = |list: &[&str]| if has_seccomp { owned(list) } else { Vec::new() };
+    let seccomp_names = |list: Texts| if has_seccomp { owned(list) } else { Vec::new() };
     let linux = LinuxFeatures {
         namespaces: owned(names::NAMESPACES),
         capabilities: owned(names::CAPABILITIES),
@@ -192,8 +193,8 @@ pub fn features(facts: Facts) -> Features {
     }
 }
 
-fn owned(list: &[&str]) -> Vec<String> {
-    list.iter().map(|name| (*name).to_string()).collect()
+fn owned(list: Texts) -> Vec<String> {
+    list.iter().map(String::from).collect()
 }
 
 #[cfg(test)]
@@ -202,10 +203,11 @@ mod tests {
 
     use super::super::write::to_json;
     use super::*;
+    use crate::texts::texts;
 
     fn everything() -> Facts {
         Facts {
-            mount_options: owned(&["bind", "ro", "rro"]),
+            mount_options: owned(texts!["bind", "ro", "rro"]),
             cgroup: CgroupFeatures {
                 v1: Some(false),
                 v2: Some(true),
@@ -213,8 +215,8 @@ mod tests {
                 systemd_user: Some(true),
                 rdma: Some(true),
             },
-            seccomp_archs: owned(&["SCMP_ARCH_X86_64"]),
-            seccomp_supported_flags: owned(&["SECCOMP_FILTER_FLAG_LOG"]),
+            seccomp_archs: owned(texts!["SCMP_ARCH_X86_64"]),
+            seccomp_supported_flags: owned(texts!["SECCOMP_FILTER_FLAG_LOG"]),
             apparmor: true,
             selinux: false,
             intel_rdt: true,
@@ -222,7 +224,7 @@ mod tests {
             idmap: true,
             net_devices: true,
             annotations: BTreeMap::from([("berth.version".into(), "1".into())]),
-            unsafe_annotations: owned(&["org.systemd.property."]),
+            unsafe_annotations: owned(texts!["org.systemd.property."]),
         }
     }
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The values that the specification (1.3.0) and the man pages name: what validation knows and `berth features` lists.
 
+use crate::texts::{Texts, texts};
+
 /// `linux.namespaces[].type` (config-linux.md, "Namespaces").
-pub const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+pub const NAMESPACES: Texts = texts!["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 /// `hooks` (config.md, "POSIX-platform Hooks").
-pub const HOOKS: &[&str] = &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+pub const HOOKS: Texts = texts!["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// capabilities(7), in the order of their numbers (linux/capability.h).
-pub const CAPABILITIES: &[&str] = &[
+pub const CAPABILITIES: Texts = texts![
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_DAC_READ_SEARCH",
@@ -53,7 +55,7 @@ pub const CAPABILITIES: &[&str] = &[
 ];
 
 /// `process.rlimits[].type` (getrlimit(2)).
-pub const RLIMITS: &[&str] = &[
+pub const RLIMITS: Texts = texts![
     "RLIMIT_AS",
     "RLIMIT_CORE",
     "RLIMIT_CPU",
@@ -73,11 +75,11 @@ pub const RLIMITS: &[&str] = &[
 ];
 
 /// `process.scheduler.policy` (sched(7)).
-pub const SCHEDULER_POLICIES: &[&str] =
-    &["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
+pub const SCHEDULER_POLICIES: Texts =
+    texts!["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
 
 /// `process.scheduler.flags` (sched_setattr(2)).
-pub const SCHEDULER_FLAGS: &[&str] = &[
+pub const SCHEDULER_FLAGS: Texts = texts![
     "SCHED_FLAG_RESET_ON_FORK",
     "SCHED_FLAG_RECLAIM",
     "SCHED_FLAG_DL_OVERRUN",
@@ -88,17 +90,17 @@ pub const SCHEDULER_FLAGS: &[&str] = &[
 ];
 
 /// `process.ioPriority.class` (ioprio_set(2)).
-pub const IO_CLASSES: &[&str] = &["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"];
+pub const IO_CLASSES: Texts = texts!["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"];
 
 /// `linux.rootfsPropagation`: the specification's four, and their recursive forms that callers write.
-pub const ROOTFS_PROPAGATIONS: &[&str] =
-    &["shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"];
+pub const ROOTFS_PROPAGATIONS: Texts =
+    texts!["shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"];
 
 /// `linux.personality.domain` (personality(2)).
-pub const PERSONALITIES: &[&str] = &["LINUX", "LINUX32"];
+pub const PERSONALITIES: Texts = texts!["LINUX", "LINUX32"];
 
 /// `linux.memoryPolicy.mode` (set_mempolicy(2)).
-pub const MEMORY_MODES: &[&str] = &[
+pub const MEMORY_MODES: Texts = texts![
     "MPOL_DEFAULT",
     "MPOL_BIND",
     "MPOL_INTERLEAVE",
@@ -109,10 +111,10 @@ pub const MEMORY_MODES: &[&str] = &[
 ];
 
 /// `linux.memoryPolicy.flags` (set_mempolicy(2)).
-pub const MEMORY_FLAGS: &[&str] = &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+pub const MEMORY_FLAGS: Texts = texts!["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// `linux.seccomp.syscalls[].action`.
-pub const SECCOMP_ACTIONS: &[&str] = &[
+pub const SECCOMP_ACTIONS: Texts = texts![
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
@@ -125,11 +127,11 @@ pub const SECCOMP_ACTIONS: &[&str] = &[
 ];
 
 /// `linux.seccomp.syscalls[].args[].op`.
-pub const SECCOMP_OPERATORS: &[&str] =
-    &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+pub const SECCOMP_OPERATORS: Texts =
+    texts!["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
 /// `linux.seccomp.architectures`.
-pub const SECCOMP_ARCHITECTURES: &[&str] = &[
+pub const SECCOMP_ARCHITECTURES: Texts = texts![
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
     "SCMP_ARCH_LOONGARCH64",
@@ -156,7 +158,7 @@ pub const SECCOMP_ARCHITECTURES: &[&str] = &[
 ];
 
 /// `linux.seccomp.flags` (seccomp(2)).
-pub const SECCOMP_FLAGS: &[&str] = &[
+pub const SECCOMP_FLAGS: Texts = texts![
     "SECCOMP_FILTER_FLAG_LOG",
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_TSYNC",

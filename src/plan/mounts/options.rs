@@ -8,6 +8,7 @@ use super::super::IdMap;
 use super::super::step::{AttrChange, PropagationChange};
 use crate::linux::types::{Atime, IdRange, MountAttr, Propagation};
 use crate::spec::Problem;
+use crate::texts::{Texts, texts};
 
 /// What one word does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,10 @@ enum Word {
     Bind(bool),
     /// Changes the mount that is there.
     Remount,
-    /// A flag of the filesystem as a whole, which mount(2) has a bit for; the word that undoes it.
-    Superblock(&'static str),
+    /// A flag of the filesystem as a whole, which mount(2) has a bit for.
+    Superblock,
     /// Undoes a flag of the filesystem.
-    SuperblockOff(&'static str),
+    SuperblockOff,
     /// Fills a tmpfs with what it covers.
     CopyUp,
     /// Shifts the ids of the tree; `true` with the mounts below it.
@@ -62,95 +63,117 @@ const NOEXEC: MountAttr = MountAttr::NOEXEC;
 const NODIRATIME: MountAttr = MountAttr::NODIRATIME;
 const NOSYMFOLLOW: MountAttr = MountAttr::NOSYMFOLLOW;
 
-/// The table, in alphabetical order.
-const WORDS: &[(&str, Word)] = &[
-    ("async", SuperblockOff("sync")),
-    ("atime", Atime(No, false)),
-    ("bind", Bind(false)),
-    ("copy-symlink", CopySymlink),
-    ("defaults", Nothing),
-    ("dest-nofollow", DestinationNofollow),
-    ("dev", Attr(NODEV, false)),
-    ("diratime", Attr(NODIRATIME, false)),
-    ("dirsync", Superblock("")),
-    ("exec", Attr(NOEXEC, false)),
-    ("idmap", IdMapped(false)),
+/// Makes two tables of one: the words, and what they do.
+macro_rules! words {
+    ($($name:literal => $does:expr,)*) => {
+        /// Every word, in alphabetical order.
+        const WORDS: Texts = texts![$($name),*];
+        /// What each does, in the same order.
+        const DOES: &[Word] = &[$($does),*];
+    };
+}
+
+words! {
+    "async" => SuperblockOff,
+    "atime" => Atime(No, false),
+    "bind" => Bind(false),
+    "copy-symlink" => CopySymlink,
+    "defaults" => Nothing,
+    "dest-nofollow" => DestinationNofollow,
+    "dev" => Attr(NODEV, false),
+    "diratime" => Attr(NODIRATIME, false),
+    "dirsync" => Superblock,
+    "exec" => Attr(NOEXEC, false),
+    "idmap" => IdMapped(false),
     // The filesystems that have it turn it on themselves; fsconfig(2) knows no such flag.
-    ("iversion", Nothing),
-    ("lazytime", Superblock("nolazytime")),
-    ("loud", Nothing),
+    "iversion" => Nothing,
+    "lazytime" => Superblock,
+    "loud" => Nothing,
     // Without effect since Linux 5.15.
-    ("mand", Superblock("nomand")),
-    ("noatime", Atime(No, true)),
-    ("nodev", Attr(NODEV, true)),
-    ("nodiratime", Attr(NODIRATIME, true)),
-    ("noexec", Attr(NOEXEC, true)),
-    ("noiversion", Nothing),
-    ("nolazytime", SuperblockOff("lazytime")),
-    ("nomand", SuperblockOff("mand")),
-    ("norelatime", Atime(Relative, false)),
-    ("nostrictatime", Atime(Strict, false)),
-    ("nosuid", Attr(NOSUID, true)),
-    ("nosymfollow", Attr(NOSYMFOLLOW, true)),
-    ("private", Propagate(Propagation::Private, false)),
+    "mand" => Superblock,
+    "noatime" => Atime(No, true),
+    "nodev" => Attr(NODEV, true),
+    "nodiratime" => Attr(NODIRATIME, true),
+    "noexec" => Attr(NOEXEC, true),
+    "noiversion" => Nothing,
+    "nolazytime" => SuperblockOff,
+    "nomand" => SuperblockOff,
+    "norelatime" => Atime(Relative, false),
+    "nostrictatime" => Atime(Strict, false),
+    "nosuid" => Attr(NOSUID, true),
+    "nosymfollow" => Attr(NOSYMFOLLOW, true),
+    "private" => Propagate(Propagation::Private, false),
     // crun's recursive forms of flags that a mount does not have but its filesystem: without effect there as well.
-    ("rasync", Nothing),
-    ("ratime", AtimeRecursive(No, false)),
-    ("rbind", Bind(true)),
-    ("rdev", AttrRecursive(NODEV, false)),
-    ("rdiratime", AttrRecursive(NODIRATIME, false)),
-    ("rdirsync", Nothing),
-    ("relatime", Atime(Relative, true)),
-    ("remount", Remount),
-    ("rexec", AttrRecursive(NOEXEC, false)),
-    ("ridmap", IdMapped(true)),
-    ("rmand", Nothing),
-    ("rnoatime", AtimeRecursive(No, true)),
-    ("rnodev", AttrRecursive(NODEV, true)),
-    ("rnodiratime", AttrRecursive(NODIRATIME, true)),
-    ("rnoexec", AttrRecursive(NOEXEC, true)),
-    ("rnomand", Nothing),
-    ("rnorelatime", AtimeRecursive(Relative, false)),
-    ("rnostrictatime", AtimeRecursive(Strict, false)),
-    ("rnosuid", AttrRecursive(NOSUID, true)),
-    ("rnosymfollow", AttrRecursive(NOSYMFOLLOW, true)),
-    ("ro", Attr(RO, true)),
-    ("rprivate", Propagate(Propagation::Private, true)),
-    ("rrelatime", AtimeRecursive(Relative, true)),
-    ("rro", AttrRecursive(RO, true)),
-    ("rrw", AttrRecursive(RO, false)),
-    ("rshared", Propagate(Propagation::Shared, true)),
-    ("rslave", Propagate(Propagation::Slave, true)),
-    ("rstrictatime", AtimeRecursive(Strict, true)),
-    ("rsuid", AttrRecursive(NOSUID, false)),
-    ("rsymfollow", AttrRecursive(NOSYMFOLLOW, false)),
-    ("rsync", Nothing),
-    ("runbindable", Propagate(Propagation::Unbindable, true)),
-    ("rw", Attr(RO, false)),
-    ("shared", Propagate(Propagation::Shared, false)),
-    ("silent", Nothing),
-    ("slave", Propagate(Propagation::Slave, false)),
-    ("src-nofollow", SourceNofollow),
-    ("strictatime", Atime(Strict, true)),
-    ("suid", Attr(NOSUID, false)),
-    ("symfollow", Attr(NOSYMFOLLOW, false)),
-    ("sync", Superblock("async")),
-    ("tmpcopyup", CopyUp),
-    ("unbindable", Propagate(Propagation::Unbindable, false)),
-];
+    "rasync" => Nothing,
+    "ratime" => AtimeRecursive(No, false),
+    "rbind" => Bind(true),
+    "rdev" => AttrRecursive(NODEV, false),
+    "rdiratime" => AttrRecursive(NODIRATIME, false),
+    "rdirsync" => Nothing,
+    "relatime" => Atime(Relative, true),
+    "remount" => Remount,
+    "rexec" => AttrRecursive(NOEXEC, false),
+    "ridmap" => IdMapped(true),
+    "rmand" => Nothing,
+    "rnoatime" => AtimeRecursive(No, true),
+    "rnodev" => AttrRecursive(NODEV, true),
+    "rnodiratime" => AttrRecursive(NODIRATIME, true),
+    "rnoexec" => AttrRecursive(NOEXEC, true),
+    "rnomand" => Nothing,
+    "rnorelatime" => AtimeRecursive(Relative, false),
+    "rnostrictatime" => AtimeRecursive(Strict, false),
+    "rnosuid" => AttrRecursive(NOSUID, true),
+    "rnosymfollow" => AttrRecursive(NOSYMFOLLOW, true),
+    "ro" => Attr(RO, true),
+    "rprivate" => Propagate(Propagation::Private, true),
+    "rrelatime" => AtimeRecursive(Relative, true),
+    "rro" => AttrRecursive(RO, true),
+    "rrw" => AttrRecursive(RO, false),
+    "rshared" => Propagate(Propagation::Shared, true),
+    "rslave" => Propagate(Propagation::Slave, true),
+    "rstrictatime" => AtimeRecursive(Strict, true),
+    "rsuid" => AttrRecursive(NOSUID, false),
+    "rsymfollow" => AttrRecursive(NOSYMFOLLOW, false),
+    "rsync" => Nothing,
+    "runbindable" => Propagate(Propagation::Unbindable, true),
+    "rw" => Attr(RO, false),
+    "shared" => Propagate(Propagation::Shared, false),
+    "silent" => Nothing,
+    "slave" => Propagate(Propagation::Slave, false),
+    "src-nofollow" => SourceNofollow,
+    "strictatime" => Atime(Strict, true),
+    "suid" => Attr(NOSUID, false),
+    "symfollow" => Attr(NOSYMFOLLOW, false),
+    "sync" => Superblock,
+    "tmpcopyup" => CopyUp,
+    "unbindable" => Propagate(Propagation::Unbindable, false),
+}
 
 /// Every option word that is known, in alphabetical order: `mountOptions` of `berth features`.
 pub fn mount_options_known() -> Vec<&'static str> {
-    WORDS.iter().map(|(name, _)| *name).collect()
+    WORDS.iter().collect()
 }
 
 fn word(name: &str) -> Option<(&'static str, Word)> {
-    WORDS.binary_search_by_key(&name, |(known, _)| known).ok().map(|index| WORDS[index])
+    WORDS.iter().zip(DOES).find(|(known, _)| *known == name).map(|(known, does)| (known, *does))
+}
+
+/// The word that undoes this one, of those about the filesystem as a whole.
+fn opposite(name: &str) -> &'static str {
+    match name {
+        "async" => "sync",
+        "sync" => "async",
+        "lazytime" => "nolazytime",
+        "nolazytime" => "lazytime",
+        "mand" => "nomand",
+        "nomand" => "mand",
+        _ => "",
+    }
 }
 
 /// Whether it is a flag of one mount in mount(2), or the lack of one. Those for whole trees are mount_setattr(2)'s.
 fn is_flag(word: Word) -> bool {
-    matches!(word, Attr(..) | Atime(..) | Superblock(_) | SuperblockOff(_))
+    matches!(word, Attr(..) | Atime(..) | Superblock | SuperblockOff)
 }
 
 /// What is asked about access times: mount(2) puts strictatime before noatime before relatime, wherever they stand.
@@ -277,12 +300,12 @@ impl Options {
             Propagate(kind, recursive) => self.propagation.push(PropagationChange { kind, recursive }),
             Bind(recursive) => self.bind = Some(recursive || self.bind == Some(true)),
             Remount => self.remount = true,
-            Superblock(opposite) => {
-                self.superblock_off.retain(|off| *off != opposite);
+            Superblock => {
+                self.superblock_off.retain(|off| *off != opposite(name));
                 self.superblock.push(name);
             }
-            SuperblockOff(opposite) => {
-                self.superblock.retain(|on| *on != opposite);
+            SuperblockOff => {
+                self.superblock.retain(|on| *on != opposite(name));
                 self.superblock_off.push(name);
             }
             CopyUp => self.copy_up = true,

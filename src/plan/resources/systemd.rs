@@ -11,6 +11,7 @@ use super::gvariant::{self, Value};
 use super::path::Systemd;
 use super::{Absent, CgroupWrite, Tree};
 use crate::spec::Problem;
+use crate::texts::{Texts, texts};
 
 /// One property of a unit.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,7 @@ const PREFIX: &str = "org.systemd.property.";
 /// Properties that an annotation may set: how the unit is described, ordered, killed, collected, and what it may use. Not those that
 /// start other units, act on the host (FailureAction, …) or take the unit out of the runtime's hands: annotations come from whoever
 /// wrote the pod (CVE-2024-3154 in CRI-O).
-const ALLOWED: &[&str] = &[
+const ALLOWED: Texts = texts![
     "After",
     "AllowedCPUs",
     "AllowedMemoryNodes",
@@ -133,7 +134,7 @@ fn of_annotation(name: &str, text: &str) -> Result<Property, String> {
         name = format!("{stem}USec");
         value = Value::U64(microseconds(&value)?);
     }
-    if !ALLOWED.contains(&name.as_str()) {
+    if !ALLOWED.contains(&name) {
         return Err(format!("the unit property {name} cannot be set by annotation; those that can are {}", ALLOWED.join(", ")));
     }
     Ok(Property { name, value, optional: false })

@@ -8,6 +8,7 @@ use super::{Absent, Asks, CgroupWrite, Tree};
 use crate::linux::types::CgroupMode;
 use crate::plan::Host;
 use crate::spec::types::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
+use crate::texts::{Texts, texts};
 
 const V1_ONLY: &str = "cgroup v2 has nothing like it";
 
@@ -334,8 +335,8 @@ pub(super) fn net_prio(asks: &mut Asks, resources: &Resources) {
 }
 
 /// Core files of a cgroup by which the runtime itself holds, stops and finds the container's processes.
-const OURS: &[&str] =
-    &["cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.subtree_control", "cgroup.freeze", "cgroup.kill"];
+const OURS: Texts =
+    texts!["cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.subtree_control", "cgroup.freeze", "cgroup.kill"];
 
 /// `unified`: files by name, a value line by line. They come last and so have the last word.
 pub(super) fn unified(asks: &mut Asks, resources: &Resources, host: &Host) {
@@ -354,7 +355,7 @@ pub(super) fn unified(asks: &mut Asks, resources: &Resources, host: &Host) {
             asks.problem(&field, format!("unified resource {key:?} must be in the form CONTROLLER.PARAMETER"));
             continue;
         }
-        if OURS.contains(&key.as_str()) {
+        if OURS.contains(key) {
             asks.problem(&field, format!("unified resource {key:?} is the runtime's own to write"));
             continue;
         }

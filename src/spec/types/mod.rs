@@ -133,13 +133,14 @@ impl Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::texts::Texts;
 
     /// docs/config-fields.md says of each field which tests show what becomes of it; `integration/fields_table.rs` looks for those tests.
     /// (Those of `linux.resources` have rows as far as a kernel that is at hand shows them.)
     #[test]
     fn every_field_has_a_row() {
         let table = include_str!("../../../docs/config-fields.md");
-        let objects: [(&str, &[&str]); 26] = [
+        let objects: [(&str, Texts); 26] = [
             ("", Spec::NAMES),
             ("root.", Root::NAMES),
             ("mounts[].", Mount::NAMES),

@@ -14,14 +14,16 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 
+use crate::texts::Texts;
+
 /// A struct that is a JSON object.
 pub trait Object: Default {
     /// The names of its fields; at most 32.
-    const NAMES: &'static [&'static str];
+    const NAMES: Texts;
     /// Which of them must be there, as bits.
     const REQUIRED: u32;
 
-    /// Reads the value of the field `NAMES[index]`.
+    /// Reads the value of the field whose place in `NAMES` is `index`.
     fn read_field<'de, A: MapAccess<'de>>(&mut self, index: usize, from: &mut A) -> Result<(), A::Error>;
 
     /// Writes the fields that say something.
@@ -65,21 +67,21 @@ impl<'de, T: Object> Visitor<'de> for Reader<'_, T> {
                 continue;
             };
             if seen & 1 << index != 0 {
-                return Err(Error::duplicate_field(T::NAMES[index]));
+                return Err(Error::duplicate_field(T::NAMES.get(index).unwrap_or_default()));
             }
             seen |= 1 << index;
             self.0.read_field(index, &mut from)?;
         }
         let missing = T::REQUIRED & !seen;
         if missing != 0 {
-            return Err(Error::missing_field(T::NAMES[missing.trailing_zeros() as usize]));
+            return Err(Error::missing_field(T::NAMES.get(missing.trailing_zeros() as usize).unwrap_or_default()));
         }
         Ok(())
     }
 }
 
 /// Reads a name as its index in a table of names.
-struct NameIn(&'static [&'static str]);
+struct NameIn(Texts);
 
 impl<'de> DeserializeSeed<'de> for NameIn {
     type Value = Option<usize>;
@@ -97,7 +99,7 @@ impl Visitor<'_> for NameIn {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.iter().position(|known| *known == name))
+        Ok(self.0.position(name))
     }
 }
 
@@ -346,7 +348,7 @@ macro_rules! object {
             enum At { $($field,)* }
 
             impl $crate::spec::types::Object for $object {
-                const NAMES: &'static [&'static str] = &[$($name,)*];
+                const NAMES: $crate::texts::Texts = $crate::texts::texts![$($name,)*];
                 const REQUIRED: u32 = 0 $($(| 1 << At::$field as u32 & $crate::spec::types::object!(@mask $required))?)*;
 
                 fn read_field<'de, A: serde::de::MapAccess<'de>>(&mut self, at: usize, from: &mut A) -> Result<(), A::Error> {

@@ -4,6 +4,7 @@
 use super::process::user_or_group_id;
 use super::{Row, Verdict, interface_name, resources, seccomp, sysctl};
 use crate::spec::{At, IdMapping, Linux, Process, Spec, names};
+use crate::texts::texts;
 
 /// config-linux.md, top to bottom.
 pub(super) const LINUX: &[Row<Linux>] = &[
@@ -174,7 +175,7 @@ fn time_offsets(linux: &Linux, at: &At, verdict: &mut Verdict) {
 fn devices(linux: &Linux, at: &At, verdict: &mut Verdict) {
     for (which, device) in linux.devices.iter().enumerate() {
         let at = &at.index(which);
-        verdict.one_of(&at.name("type"), &device.kind, &["b", "c", "p", "u"]);
+        verdict.one_of(&at.name("type"), &device.kind, texts!["b", "c", "p", "u"]);
         verdict.absolute(&at.name("path"), &device.path);
         if device.kind != "p" {
             for (name, number) in [("major", device.major), ("minor", device.minor)] {

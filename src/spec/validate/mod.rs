@@ -9,6 +9,7 @@
 //! for what will be done in another way than it is written.
 
 use super::{At, Hook, Mount, Problem, Process, Resources, Spec, names, number_list};
+use crate::texts::{Texts, texts};
 
 mod linux;
 mod process;
@@ -139,10 +140,10 @@ fn judge_mount(spec: &Spec, mount: &Mount, at: &At, verdict: &mut Verdict) {
             format!("{:?} is not an absolute path; it is taken from the container's root", mount.destination),
         );
     }
-    let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
+    let has = |names: Texts| mount.options.iter().any(|option| names.contains(option));
     if mount.is_bind() {
         verdict.required(&at.name("source"), &mount.source);
-    } else if mount.kind.is_empty() && !has(&["remount"]) && !has(names::ROOTFS_PROPAGATIONS) {
+    } else if mount.kind.is_empty() && !has(texts!["remount"]) && !has(names::ROOTFS_PROPAGATIONS) {
         verdict.problem(&at.name("type"), "is required for what is not a bind mount");
     }
     linux::id_mappings(&mount.uid_mappings, &at.name("uidMappings"), verdict);
@@ -150,7 +151,7 @@ fn judge_mount(spec: &Spec, mount: &Mount, at: &At, verdict: &mut Verdict) {
     match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty()) {
         (false, true) => verdict.problem(&at.name("gidMappings"), "is required with uidMappings"),
         (true, false) => verdict.problem(&at.name("uidMappings"), "is required with gidMappings"),
-        (true, true) if has(&["idmap", "ridmap"]) && !spec.has_namespace("user") => {
+        (true, true) if has(texts!["idmap", "ridmap"]) && !spec.has_namespace("user") => {
             let rule = "asks for id mappings, but there are neither uidMappings here nor a user namespace to take them from";
             verdict.problem(&at.name("options"), rule);
         }
@@ -220,16 +221,16 @@ impl Verdict {
     }
 
     /// A value of an enumeration.
-    fn one_of(&mut self, at: &At, value: &str, known: &[&str]) {
+    fn one_of(&mut self, at: &At, value: &str, known: Texts) {
         if value.is_empty() {
             self.problem(at, "is required and must not be empty");
-        } else if !known.contains(&value) {
+        } else if !known.contains(value) {
             self.problem(at, format!("{value:?} is unknown; known are {}", known.join(", ")));
         }
     }
 
     /// Values of an enumeration.
-    fn all_of(&mut self, at: &At, values: &[String], known: &[&str]) {
+    fn all_of(&mut self, at: &At, values: &[String], known: Texts) {
         for (which, value) in values.iter().enumerate() {
             self.one_of(&at.index(which), value, known);
         }

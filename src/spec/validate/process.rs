@@ -102,7 +102,7 @@ fn judge_capabilities(sets: &Capabilities, at: &At, verdict: &mut Verdict) {
         let at = at.name(set);
         for (which, name) in names_in_set.iter().enumerate() {
             let at = &at.index(which);
-            if !names::CAPABILITIES.contains(&name.as_str()) {
+            if !names::CAPABILITIES.contains(name) {
                 verdict.warning(at, format!("{name:?} is an unknown capability; it is left out"));
             } else if set == "effective" && !sets.permitted.contains(name) {
                 verdict.problem(at, format!("{name} cannot be effective without being permitted"));

@@ -3,9 +3,10 @@
 
 use super::Verdict;
 use crate::spec::{At, Linux};
+use crate::texts::{Texts, texts};
 
 /// Parameters of the IPC namespace (ipc/ipc_sysctl.c); those of POSIX queues are below fs.mqueue (ipc/mq_sysctl.c).
-const IPC: &[&str] = &[
+const IPC: Texts = texts![
     "auto_msgmni",
     "msg_next_id",
     "msgmax",
@@ -56,7 +57,7 @@ pub(super) fn sysctls(linux: &Linux, at: &At, verdict: &mut Verdict) {
             "net" => "network",
             "user" => "user",
             "fs" if rest.starts_with("mqueue/") => "ipc",
-            "kernel" if IPC.contains(&rest) => "ipc",
+            "kernel" if IPC.contains(rest) => "ipc",
             "kernel" if rest == "domainname" => "uts",
             "kernel" if rest == "hostname" => {
                 verdict.problem(at, "conflicts with the field hostname; set that");
