@@ -6,6 +6,7 @@
 
 use crate::cgroup::stats::{BlkioEntry, Psi, Stats};
 use crate::container::usage::Usage;
+use crate::texts::{Texts, texts};
 
 /// A value in the unit that the kernel has it in.
 enum Value {
@@ -26,79 +27,87 @@ struct Family {
     values: fn(&Usage, Emit<'_>),
 }
 
-const fn counter(name: &'static str, help: &'static str, values: fn(&Usage, Emit<'_>)) -> Family {
-    Family { name, counter: true, help, values }
-}
-const fn gauge(name: &'static str, help: &'static str, values: fn(&Usage, Emit<'_>)) -> Family {
-    Family { name, counter: false, help, values }
+/// Makes two tables of one: of each metric its kind, its name and its help; and the functions that give its values.
+macro_rules! families {
+    ($($kind:ident $name:literal $help:literal => $values:expr;)*) => {
+        const TEXTS: Texts = texts![$(stringify!($kind), $name, $help),*];
+        const VALUES: &[fn(&Usage, Emit<'_>)] = &[$($values),*];
+    };
 }
 
-/// Every metric; the prefix `berth_container_` is before each name.
-const FAMILIES: &[Family] = &[
-    gauge("info", "A container that exists, with its status and its bundle.", |usage, emit| {
+/// Every metric.
+fn families() -> impl Iterator<Item = Family> {
+    let mut texts = TEXTS.iter();
+    let mut text = move || texts.next().unwrap_or_default();
+    VALUES.iter().map(move |&values| Family { counter: text() == "counter", name: text(), help: text(), values })
+}
+
+// The prefix `berth_container_` is before each name.
+families! {
+    gauge "info" "A container that exists, with its status and its bundle." => |usage, emit| {
         emit(&[("status", usage.status), ("bundle", &usage.bundle)], Value::Number(1));
-    }),
-    counter("cpu_usage_seconds_total", "CPU time used.", |usage, emit| {
+    };
+    counter "cpu_usage_seconds_total" "CPU time used." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Nanoseconds(stats.cpu.usage.total)));
-    }),
-    counter("cpu_user_seconds_total", "CPU time used in programs.", |usage, emit| {
+    };
+    counter "cpu_user_seconds_total" "CPU time used in programs." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Nanoseconds(stats.cpu.usage.user)));
-    }),
-    counter("cpu_system_seconds_total", "CPU time used in the kernel.", |usage, emit| {
+    };
+    counter "cpu_system_seconds_total" "CPU time used in the kernel." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Nanoseconds(stats.cpu.usage.kernel)));
-    }),
-    counter("cpu_periods_total", "Periods of the CPU quota in which it ran.", |usage, emit| {
+    };
+    counter "cpu_periods_total" "Periods of the CPU quota in which it ran." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Number(stats.cpu.throttling.periods)));
-    }),
-    counter("cpu_throttled_periods_total", "Periods in which it used up its quota.", |usage, emit| {
+    };
+    counter "cpu_throttled_periods_total" "Periods in which it used up its quota." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Number(stats.cpu.throttling.throttled_periods)));
-    }),
-    counter("cpu_throttled_seconds_total", "Time in which it could not run because of its quota.", |usage, emit| {
+    };
+    counter "cpu_throttled_seconds_total" "Time in which it could not run because of its quota." => |usage, emit| {
         with(usage, |stats| emit(&[], Value::Nanoseconds(stats.cpu.throttling.throttled_time)));
-    }),
-    gauge("memory_usage_bytes", "Memory in use, the page cache too.", |usage, emit| {
+    };
+    gauge "memory_usage_bytes" "Memory in use, the page cache too." => |usage, emit| {
         with_memory(usage, |stats| emit(&[], Value::Number(stats.memory.usage.usage)));
-    }),
-    gauge("memory_cache_bytes", "The page cache's part of it.", |usage, emit| {
+    };
+    gauge "memory_cache_bytes" "The page cache's part of it." => |usage, emit| {
         with_memory(usage, |stats| emit(&[], Value::Number(stats.memory.cache)));
-    }),
-    gauge("memory_peak_bytes", "The most memory that was in use.", |usage, emit| {
+    };
+    gauge "memory_peak_bytes" "The most memory that was in use." => |usage, emit| {
         with_memory(usage, |stats| known(stats.memory.usage.max, emit));
-    }),
-    gauge("memory_limit_bytes", "The limit of memory, where there is one.", |usage, emit| {
+    };
+    gauge "memory_limit_bytes" "The limit of memory, where there is one." => |usage, emit| {
         with_memory(usage, |stats| known(stats.memory.usage.limit, emit));
-    }),
-    gauge("memory_and_swap_usage_bytes", "Memory and swap in use.", |usage, emit| {
+    };
+    gauge "memory_and_swap_usage_bytes" "Memory and swap in use." => |usage, emit| {
         with_memory(usage, |stats| emit(&[], Value::Number(stats.memory.swap.usage)));
-    }),
-    counter("memory_limit_reached_total", "How often the limit of memory was reached.", |usage, emit| {
+    };
+    counter "memory_limit_reached_total" "How often the limit of memory was reached." => |usage, emit| {
         with_memory(usage, |stats| emit(&[], Value::Number(stats.memory.usage.failcnt)));
-    }),
-    counter("oom_kills_total", "Processes that the kernel has killed for lack of memory.", |usage, emit| {
+    };
+    counter "oom_kills_total" "Processes that the kernel has killed for lack of memory." => |usage, emit| {
         with_memory(usage, |_| emit(&[], Value::Number(usage.oom_kills)));
-    }),
-    gauge("pids", "Tasks.", |usage, emit| with(usage, |stats| known(stats.pids.current, emit))),
-    gauge("pids_limit", "The most tasks there may be, where that is limited.", |usage, emit| {
+    };
+    gauge "pids" "Tasks." => |usage, emit| with(usage, |stats| known(stats.pids.current, emit));
+    gauge "pids_limit" "The most tasks there may be, where that is limited." => |usage, emit| {
         with(usage, |stats| known(stats.pids.limit, emit));
-    }),
-    counter("io_bytes_total", "Bytes read from and written to block devices.", |usage, emit| {
+    };
+    counter "io_bytes_total" "Bytes read from and written to block devices." => |usage, emit| {
         with(usage, |stats| devices(&stats.blkio.io_service_bytes_recursive, emit));
-    }),
-    counter("io_operations_total", "Requests to block devices.", |usage, emit| {
+    };
+    counter "io_operations_total" "Requests to block devices." => |usage, emit| {
         with(usage, |stats| devices(&stats.blkio.io_serviced_recursive, emit));
-    }),
-    gauge("hugetlb_usage_bytes", "Huge pages in use.", |usage, emit| {
+    };
+    gauge "hugetlb_usage_bytes" "Huge pages in use." => |usage, emit| {
         with(usage, |stats| {
             stats.hugetlb.iter().for_each(|(size, entry)| emit(&[("pagesize", size)], Value::Number(entry.usage)));
         });
-    }),
-    counter("pressure_waiting_seconds_total", "Time in which some task waited for this resource.", |usage, emit| {
+    };
+    counter "pressure_waiting_seconds_total" "Time in which some task waited for this resource." => |usage, emit| {
         with(usage, |stats| stalls(stats, |psi| psi.some.total, emit));
-    }),
-    counter("pressure_stalled_seconds_total", "Time in which all tasks waited for this resource.", |usage, emit| {
+    };
+    counter "pressure_stalled_seconds_total" "Time in which all tasks waited for this resource." => |usage, emit| {
         with(usage, |stats| stalls(stats, |psi| psi.full.total, emit));
-    }),
-];
+    };
+}
 
 fn with(usage: &Usage, then: impl FnOnce(&Stats)) {
     if let Some(stats) = usage.stats.as_deref() {
@@ -139,7 +148,7 @@ fn stalls(stats: &Stats, total: fn(&Psi) -> u64, emit: Emit<'_>) {
 /// All that is known of these containers.
 pub fn text(all: &[Usage]) -> String {
     let mut out = String::new();
-    for family in FAMILIES {
+    for family in families() {
         let mut lines = String::new();
         for usage in all {
             (family.values)(usage, &mut |labels, value| {
@@ -205,8 +214,9 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_as_prometheus_wants_them() {
-        for (index, family) in FAMILIES.iter().enumerate() {
-            assert!(FAMILIES[..index].iter().all(|other| other.name != family.name), "{}", family.name);
+        assert_eq!(TEXTS.len(), 3 * VALUES.len());
+        for (index, family) in families().enumerate() {
+            assert!(families().take(index).all(|other| other.name != family.name), "{}", family.name);
             assert!(family.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", family.name);
             assert_eq!(family.counter, family.name.ends_with("_total"), "{}", family.name);
         }

@@ -8,7 +8,7 @@ use super::request;
 use crate::container::bundle;
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd;
-use crate::linux::types::Errno;
+use crate::linux::types::{Errno, errno_name};
 use crate::plan::seccomp::Action;
 use crate::plan::seccomp_explain::{self, Answer, Case, Question};
 use crate::plan::seccomp_record::{self, Called};
@@ -95,7 +95,7 @@ fn as_json(answer: &Answer) -> String {
         let mut object = json!({ "action": case.action.oci_name(), "by": case.by, "where": case.conditions });
         if let Action::Errno(errno) = case.action {
             object["errno"] = errno.into();
-            object["errnoName"] = format!("{:?}", Errno::from_raw(i32::from(errno))).into();
+            object["errnoName"] = errno_name(Errno::from_raw(i32::from(errno))).into();
         }
         object
     };

@@ -116,7 +116,7 @@ pub fn identity(
 }
 
 /// The resources of setrlimit(2), by the number of asm-generic/resource.h.
-pub const RLIMITS: [&str; 16] = [
+pub const RLIMITS: Texts = texts![
     "RLIMIT_CPU",
     "RLIMIT_FSIZE",
     "RLIMIT_DATA",
@@ -141,7 +141,7 @@ pub fn attributes(process: &Process, host: &Host) -> Result<Vec<(Op, String)>, V
     let mut problems = Vec::new();
     for (index, limit) in process.rlimits.iter().enumerate() {
         let at = format!("process.rlimits[{index}]");
-        match RLIMITS.iter().position(|name| *name == limit.kind) {
+        match RLIMITS.position(&limit.kind) {
             Some(number) => {
                 let op = Op::Rlimit { name: limit.kind.clone(), resource: number as u32, soft: limit.soft, hard: limit.hard };
                 steps.push((op, at));
@@ -331,8 +331,8 @@ mod tests {
 
     #[test]
     fn numbers_of_limits_are_the_kernels() {
-        assert_eq!(RLIMITS.iter().position(|name| *name == "RLIMIT_NOFILE"), Some(libc::RLIMIT_NOFILE as usize));
-        assert_eq!(RLIMITS.iter().position(|name| *name == "RLIMIT_RTTIME"), Some(libc::RLIMIT_RTTIME as usize));
+        assert_eq!(RLIMITS.position("RLIMIT_NOFILE"), Some(libc::RLIMIT_NOFILE as usize));
+        assert_eq!(RLIMITS.position("RLIMIT_RTTIME"), Some(libc::RLIMIT_RTTIME as usize));
     }
 
     #[test]

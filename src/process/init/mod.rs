@@ -589,5 +589,5 @@ fn attribute(op: &Op) -> Result<()> {
 
 /// The table of steps and what carries them out do not agree.
 fn unknown(op: &Op) -> Error {
-    Error::new(Kind::Unsupported, format!("this step is not known here: {op:?}"))
+    Error::new(Kind::Unsupported, format!("this step is not known here: {op}"))
 }
