@@ -139,9 +139,9 @@ unsafe extern "C" fn touch(stack: usize, kind: u32, program: usize) {
     // Of the beginning of the arena, and of the stack: what is written to in any case, as page faults show it. Each page too many
     // costs more than a fault too many.
     let (heap, deep) = match kind {
-        OTHER => (2 * PAGE, 3 * PAGE),
-        EXEC => (8 * PAGE, 11 * PAGE),
-        _ => (22 * PAGE, 10 * PAGE),
+        OTHER => (2 * PAGE, 4 * PAGE),
+        EXEC => (8 * PAGE, 4 * PAGE),
+        _ => (22 * PAGE, 5 * PAGE),
     };
     // SAFETY: this is our own memory, and nothing of it changes.
     unsafe {
