@@ -117,6 +117,10 @@ fn file(path: &str) -> Result<OwnedFd> {
 
 /// In a process that was cloned from the one that records: what was recorded so far is not its own.
 pub fn begin_process(on: bool) {
+    // Nothing was and nothing will be: to write that would be a page to copy.
+    if !on && !self::on() {
+        return;
+    }
     ON.store(on, Ordering::Relaxed);
     *lock(&LOOSE) = Vec::new();
     *lock(&RECORDER) = None;

@@ -258,7 +258,9 @@ unsafe fn map_again(file: usize, program: usize) -> bool {
                     protection |= libc::PROT_EXEC;
                 }
                 let offset = word(header + OFFSET) & !(PAGE - 1);
-                if call_six(libc::SYS_mmap, from, to - from, protection as usize, FIXED, file, offset) != from as isize {
+                // What is going to be written to is taken at once, as `early::touch` does with the rest of it.
+                let how = if writable { FIXED | libc::MAP_POPULATE as usize } else { FIXED };
+                if call_six(libc::SYS_mmap, from, to - from, protection as usize, how, file, offset) != from as isize {
                     return false;
                 }
                 // The rest of the last page is something else's in the file, and zero in memory.
