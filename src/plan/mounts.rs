@@ -201,7 +201,7 @@ fn proc_rule(mount: &spec::Mount, options: &Options, place: &str, at: &str) -> R
     if !place.starts_with("/proc/") {
         return Ok(ProcRule::Outside);
     }
-    if PROC_FILES.contains(&place) {
+    if PROC_FILES.contains(place) {
         return Ok(ProcRule::CoversFile);
     }
     let rule = format!("nothing may be mounted on \"{place}\": inside /proc only {} may be covered", PROC_FILES.join(", "));
