@@ -174,30 +174,30 @@ pub(super) fn answers_newer(profile: &Profile<'_>, options: Options) -> bool {
 pub(super) fn numbers(profile: &Profile<'_>, arch: Arch) -> Numbers {
     let (column, first) = (Column::of(arch), arch.first_number());
     let mut numbers = Numbers { arch, plain: [NONE; MOST], uses: Vec::new(), highest: None };
-    let mut highest = first;
+    let (mut highest, mut top) = (first, 0);
     for (rule, given) in (0..).zip(&profile.rules) {
         // A rule that repeats the default action says nothing, but its names are known.
         let silent = given.action == profile.default_action;
-        let table = given.args.is_empty() && rule < u32::from(NONE);
+        let table = !silent && given.args.is_empty() && rule < u32::from(NONE);
         for syscall in given.names.known() {
-            if let Some(number) = column.number(syscall) {
+            // Nearly all names of a profile, on each of its architectures.
+            let short = column.short(syscall);
+            if let Some(place) = numbers.plain.get_mut(usize::from(short)).filter(|_| table) {
+                *place = if *place == NONE { rule as u16 } else { *place };
+                top = top.max(short);
+            } else if let Some(number) = column.number(syscall) {
                 highest = highest.max(number);
-                match numbers.plain.get_mut((number - first) as usize) {
-                    _ if silent => {}
-                    Some(place) if table => *place = if *place == NONE { rule as u16 } else { *place },
-                    _ => numbers.uses.push(Use { number, rule, call: None }),
-                }
+                numbers.uses.extend((!silent).then_some(Use { number, rule, call: None }));
             }
-            if let Some(subcall) = column.subcall(syscall) {
-                highest = highest.max(subcall.number);
-                if !silent {
-                    numbers.uses.push(Use { number: subcall.number, rule, call: Some(subcall.call) });
-                }
-            }
+        }
+        for subcall in column.subcalls(given.names.known()) {
+            highest = highest.max(subcall.number);
+            numbers.uses.extend((!silent).then_some(Use { number: subcall.number, rule, call: Some(subcall.call) }));
         }
     }
     // They are few, and mostly stand in their order.
     sort(&mut numbers.uses);
+    let highest = highest.max(first + u32::from(top));
     numbers.highest = (highest > first).then_some(highest);
     numbers
 }

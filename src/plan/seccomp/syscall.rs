@@ -69,6 +69,18 @@ impl Column {
         }
     }
 
+    /// What the table has: what the number is above [`Arch::first_number`], of one that is below [`ARM_PRIVATE_SHORT`].
+    #[inline(always)]
+    pub fn short(&self, syscall: Syscall) -> u16 {
+        self.numbers[syscall.place()]
+    }
+
+    /// The subcalls of these, where the architecture has any.
+    pub fn subcalls(&self, syscalls: impl Iterator<Item = Syscall>) -> impl Iterator<Item = Subcall> {
+        let asked = self.multiplexers.then_some(syscalls);
+        asked.into_iter().flatten().filter_map(|syscall| self.subcall(syscall))
+    }
+
     /// As [`Syscall::subcall`].
     #[inline(always)]
     pub fn subcall(&self, syscall: Syscall) -> Option<Subcall> {
