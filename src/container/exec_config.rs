@@ -17,7 +17,8 @@ use crate::plan::Plan;
 use crate::plan::exec::Filter;
 use crate::plan::step::{Op, SeccompLoad};
 use crate::spec::load;
-use crate::spec::types::{Linux, Spec};
+use crate::spec::types::{IdMapping, Namespace, Process, Spec};
+use crate::spec::write::to_line;
 
 /// Behind the JSON, which holds none; then the filter.
 const END: u8 = b'\n';
@@ -25,13 +26,40 @@ const END: u8 = b'\n';
 /// The version of the file's shape, and of what the filter in it means: others are not read.
 const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Saved {
     version: u32,
     /// Of config.json only what [`crate::plan::exec`] looks at.
     spec: Spec,
     seccomp: Option<Seccomp>,
 }
+
+/// The same to be written.
+#[derive(Serialize)]
+struct Saving<'a> {
+    version: u32,
+    spec: SavingSpec<'a>,
+    seccomp: Option<Seccomp>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SavingSpec<'a> {
+    oci_version: &'a str,
+    process: Option<&'a Process>,
+    linux: Option<SavingLinux<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SavingLinux<'a> {
+    namespaces: &'a [Namespace],
+    uid_mappings: &'a [IdMapping],
+    gid_mappings: &'a [IdMapping],
+}
+
+/// What most take, without the filter.
+const ROOM: usize = 2048;
 
 /// A [`SeccompLoad`].
 #[derive(Serialize, Deserialize)]
@@ -64,24 +92,24 @@ pub fn make(spec: &Spec, plan: &Plan) -> Result<Vec<u8>> {
 }
 
 fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
-    let linux = spec.linux.as_deref().map(|linux| {
-        let (uid_mappings, gid_mappings) = (linux.uid_mappings.clone(), linux.gid_mappings.clone());
-        Box::new(Linux { namespaces: linux.namespaces.clone(), uid_mappings, gid_mappings, ..Linux::default() })
+    let linux = spec.linux.as_deref().map(|linux| SavingLinux {
+        namespaces: &linux.namespaces,
+        uid_mappings: &linux.uid_mappings,
+        gid_mappings: &linux.gid_mappings,
     });
-    let saved = Saved {
+    let saving = Saving {
         version: VERSION,
-        spec: Spec { oci_version: spec.oci_version.clone(), process: spec.process.clone(), linux, ..Spec::default() },
+        spec: SavingSpec { oci_version: &spec.oci_version, process: spec.process.as_deref(), linux },
         seccomp: filter.map(|load| Seccomp {
             flags: load.flags,
             listener: load.listener.clone(),
             instructions: load.filter.len(),
         }),
     };
-    let mut bytes =
-        serde_json::to_vec(&saved).map_err(|error| Error::new(Kind::State, format!("cannot write what exec needs: {error}")))?;
-    bytes.push(END);
     let instructions = filter.map_or(&[][..], |load| &load.filter[..]);
-    bytes.reserve_exact(instructions.len() * SIZE);
+    let mut bytes = to_line(&saving, ROOM + instructions.len() * SIZE)
+        .map_err(|error| Error::new(Kind::State, format!("cannot write what exec needs: {error}")))?;
+    bytes.push(END);
     instructions.iter().for_each(|insn| bytes.extend_from_slice(&to_bytes(insn)));
     Ok(bytes)
 }

@@ -19,6 +19,7 @@ use super::store::Entry;
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::fd::{self, OFlag};
 use crate::linux::types::Errno;
+use crate::spec::write::to_line;
 
 /// The file's name.
 pub const FILE: &str = "journal";
@@ -39,9 +40,12 @@ pub enum Part {
     Config,
 }
 
+/// What most first states take.
+const ROOM: usize = 512;
+
 /// Writes it.
 pub fn create(entry: &Entry, exec: &[u8], state: &State, config: &[u8]) -> Result<()> {
-    let state = serde_json::to_vec(state).map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
+    let state = to_line(state, ROOM).map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
     let line = format!("{FILE} {VERSION} {} {} {}\n", exec.len(), state.len(), config.len());
     fd::create_file_of(entry, FILE, &[line.as_bytes(), exec, &state, config])
         .told(|| format!("cannot save the {FILE} of {}", entry.id()))

@@ -19,9 +19,12 @@ use crate::linux::types::Errno;
 use crate::plan::Id;
 use crate::process::gate;
 use crate::spec::types::Mount;
+use crate::spec::write::to_line;
 
 /// The largest state file that is read: it is ours, and a container's annotations are in it.
 const STATE_MAX: usize = 16 << 20;
+/// What most states take.
+const ROOM: usize = 2048;
 /// The file's name.
 const STATE: &str = "state.json";
 /// How it is opened. What is there in its place, be it a FIFO, is no state, and not waited for.
@@ -267,7 +270,7 @@ impl Entry {
 
     /// As [`Entry::save`], by whoever knows the container's mounts.
     pub fn save_with(&self, state: &State, mounts: &[Mount]) -> Result<()> {
-        let bytes = serde_json::to_vec(&WithRuncFields::of(state, mounts))
+        let bytes = to_line(&WithRuncFields::of(state, mounts), ROOM)
             .map_err(|error| Error::new(Kind::State, format!("cannot write the state: {error}")))?;
         if self.new.get() == New::WithoutState {
             self.new.set(New::Yes);
