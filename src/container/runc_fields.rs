@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::state::State;
+use crate::linux::clone;
 use crate::linux::types::Namespaces;
 use crate::spec::load;
 use crate::spec::types::Mount;
@@ -52,17 +53,22 @@ struct Namespace {
     path: &'static str,
 }
 
-/// runc's names of the namespaces, with those of /proc/PID/ns.
-const NAMESPACES: [(Namespaces, &str, &str); 8] = [
-    (Namespaces::PID, "NEWPID", "pid"),
-    (Namespaces::NET, "NEWNET", "net"),
-    (Namespaces::MOUNT, "NEWNS", "mnt"),
-    (Namespaces::IPC, "NEWIPC", "ipc"),
-    (Namespaces::UTS, "NEWUTS", "uts"),
-    (Namespaces::USER, "NEWUSER", "user"),
-    (Namespaces::CGROUP, "NEWCGROUP", "cgroup"),
-    (Namespaces::TIME, "NEWTIME", "time"),
+/// The namespaces in runc's order.
+const NAMESPACES: [Namespaces; 8] = [
+    Namespaces::PID,
+    Namespaces::NET,
+    Namespaces::MOUNT,
+    Namespaces::IPC,
+    Namespaces::UTS,
+    Namespaces::USER,
+    Namespaces::CGROUP,
+    Namespaces::TIME,
 ];
+
+/// runc's name of one: `NEWPID`.
+fn runc_name(kind: Namespaces) -> &'static str {
+    clone::namespace_flag(kind).trim_start_matches("CLONE_")
+}
 
 impl<'a> WithRuncFields<'a> {
     /// Adds the fields to a state.
@@ -80,7 +86,7 @@ impl<'a> WithRuncFields<'a> {
             }
         }
         let path = state.cgroup.v2.iter().chain(&state.cgroup.v1).next().map(|dir| dir.path.clone()).unwrap_or_default();
-        let namespaces = NAMESPACES.iter().filter(|(kind, ..)| own.contains(*kind));
+        let namespaces = NAMESPACES.into_iter().filter(|kind| own.contains(*kind));
         WithRuncFields {
             state,
             config: Config {
@@ -88,13 +94,13 @@ impl<'a> WithRuncFields<'a> {
                 rootfs: &state.rootfs,
                 labels,
                 cgroups: Cgroups { path },
-                namespaces: namespaces.map(|(_, kind, _)| Namespace { kind, path: "" }).collect(),
+                namespaces: namespaces.map(|kind| Namespace { kind: runc_name(kind), path: "" }).collect(),
                 mounts: mounts.iter().map(|one| MountPlaces { source: &one.source, destination: &one.destination }).collect(),
             },
             cgroup_paths,
             namespace_paths: NAMESPACES
-                .iter()
-                .map(|(_, name, file)| (*name, format!("/proc/{}/ns/{file}", state.init_process_pid)))
+                .into_iter()
+                .map(|kind| (runc_name(kind), format!("/proc/{}/ns/{}", state.init_process_pid, clone::namespace_file(kind))))
                 .collect(),
         }
     }

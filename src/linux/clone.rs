@@ -130,6 +130,11 @@ fn render_namespaces(kinds: Namespaces) -> String {
     call::flags(kinds.bits(), &NAMES.map(|(kind, name, _)| (kind.bits(), name)))
 }
 
+/// The flag of one kind: `CLONE_NEWPID`; the first where `kind` holds several, "" where none.
+pub fn namespace_flag(kind: Namespaces) -> &'static str {
+    NAMES.iter().find(|(one, ..)| kind.contains(*one)).map_or("", |(_, flag, _)| flag)
+}
+
 /// The name of one kind's file under /proc/PID/ns; the first where `kind` holds several, "" where none.
 pub fn namespace_file(kind: Namespaces) -> &'static str {
     NAMES.iter().find(|(one, ..)| kind.contains(*one)).map_or("", |(.., file)| file)

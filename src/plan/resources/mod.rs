@@ -23,6 +23,7 @@ use crate::error::Code;
 use crate::linux::types::{BpfInsn, CgroupMode};
 use crate::spec::Problem;
 use crate::spec::types::{Linux, Resources, Spec};
+use crate::texts::{Texts, texts};
 
 /// Where the container's resources stand in config.json.
 const RESOURCES: &str = "linux.resources";
@@ -269,11 +270,11 @@ pub fn plan(spec: &Spec, request: &Request, host: &Host) -> Result<CgroupPlan, V
 /// Limits for an existing cgroup or a new one. `at` is where the resources stand: `linux.resources`, or nothing for a file of their own.
 pub fn limits(resources: &Resources, at: &str, host: &Host) -> Result<Limits, Vec<Problem>> {
     let mut asks = Asks::new(at);
-    for (controller, v1_name, v2, v1) in CONTROLLERS {
-        match home(controller, v1_name, host) {
+    for (controller, (v2, v1)) in CONTROLLERS.iter().zip(READERS) {
+        match home(controller, host) {
             Some(Tree::V2) => v2(&mut asks, resources),
             Some(Tree::V1) => v1(&mut asks, resources),
-            None => unavailable(&mut asks, resources, controller, *v2, host),
+            None => unavailable(&mut asks, resources, controller, v2, host),
         }
     }
     v2::unified(&mut asks, resources, host);
@@ -283,21 +284,30 @@ pub fn limits(resources: &Resources, at: &str, host: &Host) -> Result<Limits, Ve
 /// Reads what one controller is asked.
 type Reader = fn(&mut Asks, &Resources);
 
-/// The controllers in the order in which their limits are set: name in cgroup2, name in cgroup v1, readers for both.
-const CONTROLLERS: &[(&str, &str, Reader, Reader)] = &[
-    ("cpuset", "cpuset", v2::cpuset, v1::cpuset),
-    ("cpu", "cpu", v2::cpu, v1::cpu),
-    ("io", "blkio", v2::io, v1::blkio),
-    ("memory", "memory", v2::memory, v1::memory),
-    ("hugetlb", "hugetlb", v2::hugetlb, v1::hugetlb),
-    ("pids", "pids", v2::pids, v1::pids),
-    ("rdma", "rdma", v2::rdma, v1::rdma),
-    ("net_cls", "net_cls", v2::net_cls, v1::net_cls),
-    ("net_prio", "net_prio", v2::net_prio, v1::net_prio),
+/// The controllers, by their names in cgroup2, in the order in which their limits are set.
+const CONTROLLERS: Texts = texts!["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "net_cls", "net_prio"];
+
+/// Their readers, for cgroup2 and for cgroup v1.
+const READERS: [(Reader, Reader); 9] = [
+    (v2::cpuset, v1::cpuset),
+    (v2::cpu, v1::cpu),
+    (v2::io, v1::blkio),
+    (v2::memory, v1::memory),
+    (v2::hugetlb, v1::hugetlb),
+    (v2::pids, v1::pids),
+    (v2::rdma, v1::rdma),
+    (v2::net_cls, v1::net_cls),
+    (v2::net_prio, v1::net_prio),
 ];
 
+/// The name in cgroup v1 of one of [`CONTROLLERS`].
+fn name_in_v1(controller: &str) -> &str {
+    if controller == "io" { "blkio" } else { controller }
+}
+
 /// The tree that serves a controller on this host.
-fn home(controller: &str, v1_name: &str, host: &Host) -> Option<Tree> {
+fn home(controller: &str, host: &Host) -> Option<Tree> {
+    let v1_name = name_in_v1(controller);
     if host.v2_controllers.iter().any(|name| name == controller) {
         Some(Tree::V2)
     } else if host.v1_hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == v1_name)) {
@@ -346,7 +356,7 @@ fn devices(resources: &Resources, host: &Host, of_unit: bool, limits: &mut Limit
     if host.cgroup != CgroupMode::Legacy {
         return device_filter(resources, RESOURCES, host, of_unit).map(Some);
     }
-    if home("devices", "devices", host).is_some() {
+    if home("devices", host).is_some() {
         let rules = devices_filter::with_defaults(&resources.devices, RESOURCES)?;
         limits.writes.extend(v1::devices(&rules, RESOURCES)?);
     }
@@ -371,7 +381,7 @@ fn without_cgroup(resources: &Resources, request: &Request, host: &Host) -> Resu
     let disabled = request.cgroup_manager == CgroupManager::Disabled;
     let mut every = host.clone();
     every.cgroup = CgroupMode::Unified;
-    every.v2_controllers = CONTROLLERS.iter().map(|(name, ..)| name.to_string()).collect();
+    every.v2_controllers = CONTROLLERS.iter().map(String::from).collect();
     let asked = limits(resources, RESOURCES, &every)?;
     let mut fields: Vec<&str> = Vec::new();
     for write in asked.writes.iter().filter(|write| write.absent != Absent::Harmless) {

@@ -2,12 +2,12 @@
 //! Rules for `linux` (config-linux.md), without its resources, seccomp profile and kernel parameters.
 
 use super::process::user_or_group_id;
-use super::{Row, Verdict, interface_name, resources, seccomp, sysctl};
+use super::{Rows, Verdict, interface_name, resources, seccomp, sysctl};
 use crate::spec::{At, IdMapping, Linux, Process, Spec, names};
 use crate::texts::texts;
 
 /// config-linux.md, top to bottom.
-pub(super) const LINUX: &[Row<Linux>] = &[
+pub(super) const LINUX: Rows<Linux> = rows![
     ("namespaces", namespaces),
     ("uidMappings", |linux, at, verdict| user_namespace(linux, &linux.uid_mappings, at, verdict)),
     ("gidMappings", |linux, at, verdict| user_namespace(linux, &linux.gid_mappings, at, verdict)),

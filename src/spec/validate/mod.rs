@@ -11,6 +11,13 @@
 use super::{At, Hook, Mount, Problem, Process, Resources, Spec, names, number_list};
 use crate::texts::{Texts, texts};
 
+/// [`Rows`], each written as a pair.
+macro_rules! rows {
+    [$(($name:literal, $rule:expr)),* $(,)?] => {
+        $crate::spec::validate::Rows { names: $crate::texts::texts![$($name),*], rules: &[$($rule),*] }
+    };
+}
+
 mod linux;
 mod process;
 #[cfg(test)]
@@ -60,11 +67,14 @@ pub fn resources(resources: &Resources) -> Verdict {
     verdict
 }
 
-/// A field and its rule, which is given the object, the field's path and the verdict to add to.
-type Row<T> = (&'static str, fn(&T, &At, &mut Verdict));
+/// Fields and their rules, in the same order. A rule is given the object, the field's path and the verdict to add to.
+struct Rows<T: 'static> {
+    names: Texts,
+    rules: &'static [fn(&T, &At, &mut Verdict)],
+}
 
 /// config.md.
-const CONFIG: &[Row<Spec>] = &[
+const CONFIG: Rows<Spec> = rows![
     ("ociVersion", oci_version),
     ("root", |spec, at, verdict| match &spec.root {
         None => verdict.problem(at, "is required"),
@@ -199,8 +209,8 @@ impl Verdict {
     }
 
     /// Goes through the rows of a table for the object at `at`.
-    fn judge<T>(&mut self, rows: &[Row<T>], object: &T, at: &At) {
-        for (name, rule) in rows {
+    fn judge<T>(&mut self, rows: Rows<T>, object: &T, at: &At) {
+        for (name, rule) in rows.names.iter().zip(rows.rules) {
             rule(object, &at.name(name), self);
         }
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules for `process` (config.md, "Process").
 
-use super::{Row, Verdict};
+use super::{Rows, Verdict};
 use crate::spec::{At, Capabilities, Process, Scheduler, names};
 
 /// config.md, "Process", "POSIX process", "Linux Process".
-pub(super) const PROCESS: &[Row<Process>] = &[
+pub(super) const PROCESS: Rows<Process> = rows![
     ("consoleSize", |process, at, verdict| {
         if let (true, Some(size)) = (process.terminal, &process.console_size) {
             verdict.within(&at.name("height"), size.height, 0, u32::from(u16::MAX));
@@ -114,7 +114,7 @@ fn judge_capabilities(sets: &Capabilities, at: &At, verdict: &mut Verdict) {
 }
 
 /// sched_setattr(2).
-const SCHEDULER: &[Row<Scheduler>] = &[
+const SCHEDULER: Rows<Scheduler> = rows![
     ("policy", |scheduler, at, verdict| verdict.one_of(at, &scheduler.policy, names::SCHEDULER_POLICIES)),
     ("flags", |scheduler, at, verdict| verdict.all_of(at, &scheduler.flags, names::SCHEDULER_FLAGS)),
     ("nice", |scheduler, at, verdict| verdict.within(at, scheduler.nice.unwrap_or(0), -20, 19)),

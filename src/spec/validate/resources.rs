@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules for `linux.resources` (config-linux.md, "Control groups"). What a cgroup version or driver cannot do is for the plan to say.
 
-use super::{Row, Verdict, interface_name};
+use super::{Rows, Verdict, interface_name};
 use crate::spec::{At, BlockIo, Cpu, Memory, Resources, ThrottleDevice};
 
 /// config-linux.md, "Allowed Device list" to "Unified".
-pub(super) const RESOURCES: &[Row<Resources>] = &[
+pub(super) const RESOURCES: Rows<Resources> = rows![
     ("devices", device_rules),
     ("memory", |resources, at, verdict| {
         if let Some(memory) = &resources.memory {
@@ -71,7 +71,7 @@ fn device_rules(resources: &Resources, at: &At, verdict: &mut Verdict) {
 }
 
 /// Bytes; -1 for no limit, and 0 as callers write it for "not set".
-const MEMORY: &[Row<Memory>] = &[
+const MEMORY: Rows<Memory> = rows![
     ("limit", |memory, at, verdict| verdict.within(at, memory.limit.unwrap_or(0), -1, i64::MAX)),
     ("reservation", |memory, at, verdict| verdict.within(at, memory.reservation.unwrap_or(0), -1, i64::MAX)),
     ("swap", |memory, at, verdict| {
@@ -86,7 +86,7 @@ const MEMORY: &[Row<Memory>] = &[
 ];
 
 /// Microseconds, with the bounds of the kernel (Documentation/scheduler/sched-bwc.rst); 0 as callers write it for "not set".
-const CPU: &[Row<Cpu>] = &[
+const CPU: Rows<Cpu> = rows![
     ("period", |cpu, at, verdict| {
         if let Some(period @ 1..) = cpu.period {
             verdict.within(at, period, 1000, 1_000_000);

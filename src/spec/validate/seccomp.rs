@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules for `linux.seccomp` (config-linux.md, "Seccomp"). Names of system calls are for the compiler of the filter to know.
 
-use super::{Row, Verdict};
+use super::{Rows, Verdict};
 use crate::spec::{At, Seccomp, Spec, names};
 
 /// config-linux.md, "Seccomp".
-pub(super) const SECCOMP: &[Row<Seccomp>] = &[
+pub(super) const SECCOMP: Rows<Seccomp> = rows![
     ("defaultAction", |seccomp, at, verdict| {
         verdict.one_of(at, &seccomp.default_action, names::SECCOMP_ACTIONS);
         if seccomp.default_action == "SCMP_ACT_NOTIFY" {
