@@ -32,10 +32,10 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Caller {
     /// Effective user id.
     pub euid: u32,
-    /// Whether it is in the initial user namespace: to ask for it takes reading a file.
+    /// Whether it is in the initial user namespace: to ask for it takes some system calls.
     pub initial_user_namespace: fn() -> bool,
-    /// Its process id.
-    pub pid: i32,
+    /// Its process id, which few ask for.
+    pub pid: fn() -> i32,
 }
 
 /// Where messages go.
@@ -210,7 +210,7 @@ fn preserve_fds(args: &Given) -> Result<u32> {
 
 /// How many descriptors the service manager passes: those that are meant for us (sd_listen_fds(3)).
 fn listen_fds(caller: Caller, env: Environment<'_>) -> u32 {
-    let listens = env("LISTEN_PID").is_some_and(|pid| pid == caller.pid.to_string());
+    let listens = env("LISTEN_PID").is_some_and(|pid| pid == (caller.pid)().to_string());
     let count = env("LISTEN_FDS").filter(|_| listens).and_then(|count| count.parse().ok());
     count.filter(|count| *count < 1 << 20).unwrap_or(0)
 }
@@ -248,7 +248,7 @@ mod tests {
     fn root(euid: u32, initial: bool, vars: &[(&str, &str)]) -> String {
         let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
         let initial_user_namespace = if initial { || true } else { || false };
-        default_root(Caller { euid, initial_user_namespace, pid: 1 }, &env)
+        default_root(Caller { euid, initial_user_namespace, pid: || 1 }, &env)
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::container::{
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::regex::Regex;
 use crate::linux::types::Errno;
-use crate::linux::{exe, fd, probe, signal, tty};
+use crate::linux::{exe, fd, pid, probe, signal, tty};
 use crate::plan::{self, Host, Id, Verb};
 use crate::spec::example;
 use crate::trace;
@@ -56,8 +56,7 @@ pub fn run(program: &str, argv: &[OsString], invocation: &Invocation, log: &Log)
 }
 
 fn carry_out(program: &str, invocation: &Invocation, log: &Log) -> Result<u8> {
-    let caller =
-        Caller { euid: probe::euid(), initial_user_namespace: probe::in_initial_user_namespace, pid: std::process::id() as i32 };
+    let caller = Caller { euid: probe::euid(), initial_user_namespace: probe::in_initial_user_namespace, pid: pid::getpid };
     let global = request::global(&invocation.global, caller, &environment)?;
     let context = Context { program, verb: invocation.verb.name, args: &invocation.args, global, caller, log };
     match invocation.verb.name {
@@ -193,7 +192,7 @@ fn seccomp_command(context: &Context) -> Result<u8> {
 #[inline(never)] // Rare.
 fn record_calls(context: &Context) -> Result<u8> {
     let id = match context.args.all("rest") {
-        [] => Id::parse(&format!("seccomp-record-{}", context.caller.pid))?,
+        [] => Id::parse(&format!("seccomp-record-{}", (context.caller.pid)()))?,
         [id] => Id::parse(id)?,
         [_, extra, ..] => {
             return Err(Error::new(

@@ -21,14 +21,19 @@ fn parse_release(release: &str) -> KernelVersion {
     KernelVersion { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }
 }
 
-/// Effective user id; geteuid(2).
+/// Effective user id, which the kernel tells every program at its beginning (AT_EUID, getauxval(3)): the runtime keeps its own.
 pub fn euid() -> u32 {
-    nix::unistd::geteuid().as_raw()
+    at_beginning(libc::AT_EUID)
 }
 
-/// Effective group id; getegid(2).
+/// Effective group id, likewise.
 pub fn egid() -> u32 {
-    nix::unistd::getegid().as_raw()
+    at_beginning(libc::AT_EGID)
+}
+
+fn at_beginning(what: libc::c_ulong) -> u32 {
+    // SAFETY: it reads what the kernel has left above the stack.
+    unsafe { libc::getauxval(what) as u32 }
 }
 
 /// Whether this is the initial user namespace (user_namespaces(7)). It is asked once: the runtime stays where it began.
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn this_process_is_somebody() {
-        assert_eq!(euid(), nix::unistd::geteuid().as_raw());
+        assert_eq!((euid(), egid()), (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
         assert!(last_capability() >= 40);
         assert!(has_namespace(Namespaces::MOUNT) && has_namespace(Namespaces::TIME));
         assert_eq!(capabilities(), crate::linux::cred::capget().map(|sets| sets.effective).unwrap_or_default());
