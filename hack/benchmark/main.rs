@@ -34,7 +34,7 @@ struct Options {
     budget: Option<PathBuf>,
     /// Show where the time of this command goes instead, of the first two runtimes.
     calls: Option<String>,
-    /// List what functions the first runtime's commands run instead.
+    /// Run the first runtime's commands under a tracer instead.
     functions: bool,
 }
 
