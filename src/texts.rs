@@ -91,7 +91,21 @@ impl Texts {
 
     /// At which place this text is.
     pub fn position(self, text: &str) -> Option<usize> {
-        self.iter().position(|known| known == text)
+        self.find(text).map(|(place, _)| place)
+    }
+
+    /// At which place this text is, and the text itself. Only one that is as long is looked at: a run asks some hundred times.
+    pub fn find(self, text: &str) -> Option<(usize, &'static str)> {
+        let (bytes, wanted) = (self.0.as_bytes(), text.as_bytes());
+        let (mut at, mut place) = (0, 0);
+        while let Some(&[low, high]) = bytes.get(at..).and_then(<[u8]>::first_chunk::<LENGTH>) {
+            let (from, length) = (at + LENGTH, usize::from(low) + DIGIT * usize::from(high));
+            if length == wanted.len() && bytes.get(from..from + length) == Some(wanted) {
+                return Some((place, self.0.get(from..from + length)?));
+            }
+            (at, place) = (from + length, place + 1);
+        }
+        None
     }
 
     /// Whether this is one of them.
@@ -157,6 +171,7 @@ mod tests {
         assert_eq!((SOME.len(), texts![].len(), texts![].is_empty()), (6, 0, true));
         assert_eq!((SOME.get(2), SOME.get(5), SOME.get(6)), (Some("drei €"), Some("last"), None));
         assert_eq!((SOME.position("last"), SOME.position("")), (Some(5), Some(1)));
+        assert_eq!((SOME.find("drei €"), SOME.find(LONG), SOME.find("la")), (Some((2, "drei €")), Some((3, LONG)), None));
         assert!(SOME.contains("one") && !SOME.contains("on") && !SOME.contains("ast"));
         assert_eq!(texts!["a", "b"].join(", "), "a, b");
         assert_eq!(texts![].iter().count(), 0);

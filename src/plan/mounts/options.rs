@@ -155,7 +155,7 @@ pub fn mount_options_known() -> Vec<&'static str> {
 }
 
 fn word(name: &str) -> Option<(&'static str, Word)> {
-    WORDS.iter().zip(DOES).find(|(known, _)| *known == name).map(|(known, does)| (known, *does))
+    WORDS.find(name).and_then(|(place, known)| Some((known, *DOES.get(place)?)))
 }
 
 /// The word that undoes this one, of those about the filesystem as a whole.
