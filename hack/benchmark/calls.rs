@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use crate::Options;
 use crate::bundle::Bundles;
+use crate::cases::commands_of_a_life;
 use crate::measure::{Outcome, Runtime, median, pid_in, reap};
 
 /// A call of these that takes longer than [`WAITED`] waits for another process, and costs nothing meanwhile.
@@ -168,21 +169,12 @@ fn record(bundles: &Bundles, file: &Path) -> Outcome<Child> {
 fn life(runtime: &Runtime, bundles: &Bundles, wanted: &str) -> Outcome<u32> {
     let pid_file = bundles.scratch("pid");
     let (file, short, long) = (pid_file.to_string_lossy(), bundles.path("true"), bundles.path("pause"));
-    let commands: [&[&str]; 7] = [
-        &["run", "--bundle", &short, "traced"],
-        &["create", "--bundle", &long, "--pid-file", &file, "traced"],
-        &["state", "traced"],
-        &["start", "traced"],
-        &["exec", "traced", "/bin/true"],
-        &["kill", "traced", "KILL"],
-        &["delete", "traced"],
-    ];
     let mut found = None;
-    for arguments in commands {
+    for arguments in commands_of_a_life(&short, &long, &file, "traced") {
         if arguments[0] == "delete" {
             reap(pid_in(&pid_file)?);
         }
-        let mut process = runtime.command(&[], arguments).spawn()?;
+        let mut process = runtime.command(&[], &arguments).spawn()?;
         if arguments[0] == wanted {
             found = Some(process.id());
         }

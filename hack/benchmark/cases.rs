@@ -98,21 +98,27 @@ pub fn syscalls(runtimes: &[Runtime], bundles: &Bundles) -> Outcome<Vec<Vec<u64>
     Ok(table)
 }
 
+/// The single commands of `COMMANDS`, in their order: of bundles whose programs end at once, and do not.
+pub fn commands_of_a_life<'a>(short: &'a str, long: &'a str, pid_file: &'a str, id: &'a str) -> [Vec<&'a str>; 7] {
+    [
+        vec!["run", "--bundle", short, id],
+        vec!["create", "--bundle", long, "--pid-file", pid_file, id],
+        vec!["state", id],
+        vec!["start", id],
+        vec!["exec", id, "/bin/true"],
+        vec!["kill", id, "KILL"],
+        vec!["delete", id],
+    ]
+}
+
 /// The system calls of the single commands of one runtime, in the order of `COMMANDS` without the last.
 pub fn syscalls_of(runtime: &Runtime, bundles: &Bundles) -> Outcome<Vec<u64>> {
     let (pid_file, counts) = (bundles.scratch("pid"), bundles.scratch("strace"));
     let (file, counts_file) = (pid_file.to_string_lossy(), counts.to_string_lossy());
     let (short, long) = (bundles.path("true"), bundles.path("pause"));
     let mut calls = Vec::new();
-    let commands: [&[&str]; 7] = [
-        &["run", "--bundle", &short, "counted"],
-        &["create", "--bundle", &long, "--pid-file", &file, "counted"],
-        &["state", "counted"],
-        &["start", "counted"],
-        &["exec", "counted", "/bin/true"],
-        &["kill", "counted", "KILL"],
-        &["delete", "counted"],
-    ];
+    let commands = commands_of_a_life(&short, &long, &file, "counted");
+    let commands = commands.each_ref().map(Vec::as_slice);
     // What a runtime keeps on the host for later containers is made by the first.
     if !runtime.command(&[], commands[0]).status()?.success() {
         return Err(format!("{} {} fails", runtime.name, commands[0].join(" ")).into());

@@ -7,7 +7,7 @@ use super::{Exec, Host, Request};
 use crate::error::Code;
 use crate::linux::types::CapSet;
 use crate::spec::types::{Capabilities, Process};
-use crate::spec::{Problem, Spec, number_list};
+use crate::spec::{Problem, Spec, names, number_list};
 use crate::texts::{Texts, texts};
 
 /// The path of the proxied notify socket inside the container (sd_notify(3)).
@@ -192,24 +192,12 @@ fn scheduling(process: &Process, steps: &mut Vec<(Op, String)>, problems: &mut V
 }
 
 fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Problem> {
-    // In the order of their numbers; the flags in that of their bits.
-    const POLICIES: Texts =
-        texts!["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
-    const FLAGS: Texts = texts![
-        "SCHED_FLAG_RESET_ON_FORK",
-        "SCHED_FLAG_RECLAIM",
-        "SCHED_FLAG_DL_OVERRUN",
-        "SCHED_FLAG_KEEP_POLICY",
-        "SCHED_FLAG_KEEP_PARAMS",
-        "SCHED_FLAG_UTIL_CLAMP_MIN",
-        "SCHED_FLAG_UTIL_CLAMP_MAX",
-    ];
-    let policy = POLICIES.position(&wanted.policy);
+    let policy = names::SCHEDULER_POLICIES.position(&wanted.policy);
     let policy =
         policy.ok_or_else(|| Problem::new("process.scheduler.policy", format!("unknown policy \"{}\"", wanted.policy)))? as u32;
     let mut flags = 0;
     for (index, name) in wanted.flags.iter().enumerate() {
-        let flag = FLAGS.position(name);
+        let flag = names::SCHEDULER_FLAGS.position(name);
         flags |= 1
             << flag
                 .ok_or_else(|| Problem::new(format!("process.scheduler.flags[{index}]"), format!("unknown flag \"{name}\"")))?;
@@ -306,6 +294,22 @@ mod tests {
         let exec = program(&Process { env, ..Default::default() }, &request);
         assert_eq!(exec.env, ["B=2", "A=3", "LISTEN_FDS=2", "LISTEN_PID=1"]);
         assert_eq!((exec.home_for_uid, exec.inherited_fds), (Some(0), 3));
+    }
+
+    /// linux/sched.h.
+    #[test]
+    fn policies_and_flags_of_scheduling_have_the_kernels_numbers() {
+        let numbers = [("OTHER", 0), ("FIFO", 1), ("RR", 2), ("BATCH", 3), ("IDLE", 5), ("DEADLINE", 6)];
+        for (policy, number) in numbers {
+            let wanted = crate::spec::types::Scheduler { policy: format!("SCHED_{policy}"), ..Default::default() };
+            assert_eq!(scheduler(&wanted).unwrap().policy, number, "{policy}");
+        }
+        let flags = [("RESET_ON_FORK", 1), ("RECLAIM", 2), ("DL_OVERRUN", 4), ("KEEP_POLICY", 8), ("KEEP_PARAMS", 16)];
+        for (flag, bit) in flags.into_iter().chain([("UTIL_CLAMP_MIN", 32), ("UTIL_CLAMP_MAX", 64)]) {
+            let flags = vec![format!("SCHED_FLAG_{flag}")];
+            let wanted = crate::spec::types::Scheduler { policy: "SCHED_OTHER".into(), flags, ..Default::default() };
+            assert_eq!(scheduler(&wanted).unwrap().flags, bit, "{flag}");
+        }
     }
 
     #[test]

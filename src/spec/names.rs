@@ -74,11 +74,11 @@ pub const RLIMITS: Texts = texts![
     "RLIMIT_STACK",
 ];
 
-/// `process.scheduler.policy` (sched(7)).
+/// `process.scheduler.policy` (sched(7)), in the order of their numbers, which the plan takes from here.
 pub const SCHEDULER_POLICIES: Texts =
     texts!["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
 
-/// `process.scheduler.flags` (sched_setattr(2)).
+/// `process.scheduler.flags` (sched_setattr(2)), in the order of their bits, likewise.
 pub const SCHEDULER_FLAGS: Texts = texts![
     "SCHED_FLAG_RESET_ON_FORK",
     "SCHED_FLAG_RECLAIM",
