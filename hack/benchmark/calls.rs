@@ -53,8 +53,12 @@ pub fn compare(options: &Options, bundles: &Bundles, command: &str) -> Outcome<b
         sides.push((runtime.name.as_str(), rounds(runtime, bundles, command, options.runs)?));
     }
     for (container, of) in [(false, "the command"), (true, "the container's process, until its program runs")] {
-        println!("\n### {command}: system calls of {of} (median of {} rounds: number, µs under the tracer)\n", options.runs);
-        print(&sides.iter().map(|(name, sides)| (*name, middle(sides, container))).collect::<Vec<_>>());
+        let tables: Vec<_> = sides.iter().map(|(name, rounds)| (*name, middle(rounds, container))).collect();
+        // Only some commands make a process of the container.
+        if tables.iter().any(|(_, spent)| !spent.is_empty()) {
+            println!("\n### {command}: system calls of {of} (median of {} rounds: number, µs under the tracer)\n", options.runs);
+            print(&tables);
+        }
     }
     Ok(true)
 }
