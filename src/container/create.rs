@@ -18,7 +18,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
-use crate::linux::{clone, cred, fd, pid, proc, socket, time};
+use crate::linux::{clone, cred, fd, pid, proc, socket, status, time};
 use crate::netdev;
 use crate::plan::resctrl::Resctrl;
 use crate::plan::resources::SavedCgroup;
@@ -139,17 +139,21 @@ pub fn make_with(
 
 /// While it lives, what the runtime makes has the modes that it gives, whatever the caller's umask: an ordinary user could not enter a
 /// state directory of mode 0. Hooks get it too.
-pub(super) struct UsualUmask(u32);
+pub(super) struct UsualUmask(Option<u32>);
 
 impl UsualUmask {
+    const USUAL: u32 = 0o022;
+
+    /// Mostly it is the caller's already.
     pub(super) fn begin() -> UsualUmask {
-        UsualUmask(cred::umask(0o022))
+        let usual = status::own().is_some_and(|status| status.umask == Self::USUAL);
+        UsualUmask((!usual).then(|| cred::umask(Self::USUAL)))
     }
 }
 
 impl Drop for UsualUmask {
     fn drop(&mut self) {
-        cred::umask(self.0);
+        self.0.map(cred::umask);
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use super::arena;
 use super::call::{self, Call, CallError, Result, syscall};
 use super::fd::{self, OFlag};
+use super::once;
 use super::types::{Errno, Namespaces};
 
 /// struct clone_args of linux/sched.h, CLONE_ARGS_SIZE_VER2.
@@ -90,6 +91,7 @@ pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
     let pid = unsafe { syscall!(libc::SYS_clone3, &raw mut raw, size_of::<RawCloneArgs>()) }.call(|| render_clone(&raw, args))?;
     arena::share();
     if pid == 0 {
+        once::begin_clone();
         return Ok(Cloned::Child);
     }
     // SAFETY: the kernel stored a new descriptor, close-on-exec, that nobody else owns.

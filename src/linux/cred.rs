@@ -4,7 +4,6 @@
 //! Ids are set by raw calls, for this thread only: the C library's would signal other threads, which the runtime does not have.
 
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::call::{Call, Result, syscall};
 use super::pid::prctl;
@@ -83,31 +82,10 @@ pub fn bounding() -> Result<CapSet> {
     Ok(CapSet(set))
 }
 
-/// The number of the last capability that the kernel knows (40 since Linux 5.9); PR_CAPBSET_READ answers to no later one.
-pub fn last_capability() -> Result<u8> {
-    let known = |number: u8| match prctl(libc::PR_CAPBSET_READ, u64::from(number), 0, "PR_CAPBSET_READ") {
-        Ok(_) => Ok(true),
-        Err(error) if error.errno == Errno::EINVAL => Ok(false),
-        Err(error) => Err(error),
-    };
-    let mut last = 40;
-    while last > 0 && !known(last)? {
-        last -= 1;
-    }
-    while last < 63 && known(last + 1)? {
-        last += 1;
-    }
-    KNOWN.store(last + 1, Ordering::Relaxed);
-    Ok(last)
-}
-
-/// How many capabilities the kernel knows, once [`last_capability`] has asked.
-static KNOWN: AtomicU8 = AtomicU8::new(64);
-
-/// Drops every capability outside of `keep` from the bounding set; PR_CAPBSET_DROP. Needs CAP_SETPCAP where there is one to drop.
-pub fn limit_bounding(keep: CapSet) -> Result<()> {
-    let known = u64::from(KNOWN.load(Ordering::Relaxed));
-    for number in (0..known).filter(|number| keep.0 >> number & 1 == 0) {
+/// Drops every capability outside of `keep` from the bounding set, which has none after `last`; PR_CAPBSET_DROP. Needs CAP_SETPCAP where
+/// there is one to drop.
+pub fn limit_bounding(keep: CapSet, last: u8) -> Result<()> {
+    for number in (0..=u64::from(last.min(63))).filter(|number| keep.0 >> number & 1 == 0) {
         match prctl(libc::PR_CAPBSET_DROP, number, 0, "PR_CAPBSET_DROP") {
             Ok(_) => {}
             Err(error) if error.errno == Errno::EINVAL => return Ok(()), // The kernel knows no more.
@@ -272,7 +250,11 @@ mod tests {
             let before = capget().unwrap();
             assert_eq!(format!("{:016x}", before.effective.0), status("CapEff:"));
             assert_eq!(format!("{:016x}", bounding().unwrap().0), status("CapBnd:"));
-            limit_bounding(CHOWN | KILL).unwrap();
+            limit_bounding(CHOWN | KILL | SETPCAP, 63).unwrap();
+            assert_eq!(bounding().unwrap(), (CHOWN | KILL | SETPCAP));
+            limit_bounding(CHOWN | KILL, 7).unwrap();
+            assert_eq!(bounding().unwrap(), (CHOWN | KILL | SETPCAP), "it is after the last");
+            limit_bounding(CHOWN | KILL, 8).unwrap();
             assert_eq!(bounding().unwrap(), CHOWN | KILL);
             let sets = Capabilities { effective: CHOWN, permitted: CHOWN | KILL, inheritable: KILL };
             capset(&sets).unwrap();

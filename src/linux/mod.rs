@@ -19,6 +19,7 @@ pub mod inotify;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
+pub mod once;
 pub mod pid;
 pub mod probe;
 pub mod proc;
@@ -28,6 +29,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod start;
+pub mod status;
 #[cfg(test)]
 pub(crate) mod test_child;
 pub mod time;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{self, Call, CallError, Result, retry, syscall};
 use super::fd;
+use super::once::Once;
 use super::types::Errno;
 
 pub use nix::poll::{PollFd, PollFlags};
@@ -59,16 +60,14 @@ pub struct Own {
 /// The kernel gives the initial user namespace this inode on every machine (PROC_USER_INIT_INO, since Linux 3.8).
 pub const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
 
-/// This process. It is looked at once, which is quicker than any file of /proc: it neither changes its user namespace nor, unless it
-/// forks, its number.
+/// This process. It is looked at once, which is quicker than any file of /proc: it changes neither its user namespace nor its number.
 pub fn own() -> Result<Own> {
-    static SEEN: OnceLock<Own> = OnceLock::new();
-    let pid = getpid();
+    static SEEN: Once<Own> = Once::unknown();
     match SEEN.get() {
-        Some(seen) if seen.pid == pid => Ok(*seen),
-        _ => {
-            let seen = look_at_own(pid)?;
-            let _ = SEEN.set(seen);
+        Some(seen) => Ok(*seen),
+        None => {
+            let seen = look_at_own(getpid())?;
+            SEEN.keep(seen);
             Ok(seen)
         }
     }

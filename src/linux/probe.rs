@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
-use super::{clone, cred, fd, pid};
+use super::{clone, cred, fd, pid, status};
 
 /// Largest file of /proc or /sys that is read here.
 const SMALL: usize = 1 << 16;
@@ -82,14 +82,19 @@ pub fn setgroups_denied() -> bool {
     small("/proc/self/setgroups").is_some_and(|text| text.trim() == "deny")
 }
 
-/// Effective capabilities; capget(2).
+/// Effective capabilities.
 pub fn capabilities() -> CapSet {
-    cred::capget().map(|sets| sets.effective).unwrap_or_default()
+    let asked = || cred::capget().map(|sets| sets.effective).unwrap_or_default();
+    status::own().map_or_else(asked, |status| status.effective)
 }
 
-/// Number of the last capability that the kernel knows.
+/// Every kernel that berth runs on knows the capabilities up to this one, CAP_CHECKPOINT_RESTORE of Linux 5.9.
+const KNOWN: u8 = 40;
+
+/// The last capability that is known to the kernel or, where an outer container has cut the bounding set, that can be in ours: a later one
+/// nobody here can hold, nor name.
 pub fn last_capability() -> u8 {
-    cred::last_capability().unwrap_or(40)
+    status::own().map_or(63, |status| KNOWN.max(63_u8.saturating_sub(status.bounding.0.leading_zeros() as u8)))
 }
 
 /// Where the cgroup trees are, by the types of what is mounted there.

@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::call::{self, Call, Result, retry, syscall};
-use super::fd;
+use super::status;
 use super::types::Errno;
 use crate::texts::{Texts, texts};
 
@@ -123,12 +123,9 @@ pub fn reset_ignored(set: Set) -> Result<()> {
     Ok(())
 }
 
-/// The signals that this process ignores, by /proc/self/status; all of them where that cannot be read.
+/// The signals that this process ignored when it first looked ([`status::own`]); all of them where that cannot be read.
 pub fn ignored() -> Set {
-    let status = fd::read_record_of("/proc/self/status", 1 << 16).unwrap_or_default();
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"SigIgn:"));
-    let hex = line.and_then(|hex| std::str::from_utf8(hex).ok());
-    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).map_or(Set::ALL, Set)
+    status::own().map_or(Set::ALL, |status| status.ignored)
 }
 
 /// rt_sigaction(2): the signal is ignored from now on.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::fd;
+use super::{fd, once};
 
 /// Whether a test that needs root can run; says so where it cannot.
 pub(crate) fn is_root() -> bool {
@@ -27,6 +27,7 @@ pub(crate) fn in_child(test: impl FnOnce()) {
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
     if pid == 0 {
         IN_CHILD.store(true, Ordering::Relaxed);
+        once::begin_clone();
         // SAFETY: no pointer.
         unsafe { libc::alarm(120) };
         let code = if catch_unwind(AssertUnwindSafe(test)).is_ok() { 0 } else { 101 };

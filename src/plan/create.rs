@@ -239,9 +239,11 @@ fn person(
     steps.extend(kernel_attributes(spec)?);
     steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
-    let sets = process::capabilities(process.capabilities.as_ref(), host, namespaces.other_user_namespace(), warnings);
+    let other_user_namespace = namespaces.other_user_namespace();
+    let sets = process::capabilities(process.capabilities.as_ref(), host, other_user_namespace, warnings);
+    let last = process::last_bounding(host, other_user_namespace);
     let keep_admin = filtered && !process.no_new_privileges;
-    let mut identity = process::identity(process, sets, namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    let mut identity = process::identity(process, sets, last, namespaces, keep_admin).map_err(|problem| vec![problem])?;
     if process::keeps_groups(spec) {
         identity.groups = None;
     }

@@ -182,7 +182,8 @@ fn person(
     let mut namespaces = NamespacePlan::none();
     namespaces.spawn.deny_setgroups = entered.deny_setgroups;
     let keep_admin = seccomp.is_some() && !process.no_new_privileges;
-    let identity = process::identity(process, sets, &namespaces, keep_admin).map_err(|problem| vec![problem])?;
+    let last = process::last_bounding(host, other_user_namespace);
+    let identity = process::identity(process, sets, last, &namespaces, keep_admin).map_err(|problem| vec![problem])?;
     // As user 0, who may enter what the program's user may not; where it may not, the step tries again after the next. What is missing
     // in a container that runs was written wrongly, and is not made.
     let path = process::working_directory(process);

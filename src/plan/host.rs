@@ -25,7 +25,7 @@ pub struct Host {
     pub root_in_memory: bool,
     /// Effective capabilities of the runtime.
     pub capabilities: CapSet,
-    /// Number of the last capability this kernel knows.
+    /// Number of the last capability that this kernel knows, or that can be in the runtime's bounding set.
     pub last_capability: u8,
     /// Where the cgroup trees are.
     pub cgroup: CgroupMode,

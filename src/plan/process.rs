@@ -37,7 +37,7 @@ pub fn capabilities(
     warnings: &mut Vec<String>,
 ) -> CapabilitySets {
     let Some(given) = given else { return CapabilitySets::default() };
-    let known = CapSet((2u64 << host.last_capability) - 1);
+    let known = CapSet(u64::MAX >> 63_u8.saturating_sub(host.last_capability));
     let grantable = if new_user_namespace { known } else { known & host.capabilities };
     let mut refused: Vec<String> = Vec::new();
     let mut read = |names: &[String]| {
@@ -87,10 +87,17 @@ pub fn keeps_groups(spec: &Spec) -> bool {
     spec.annotations.get(KEEP_GROUPS).is_some_and(|word| ["1", "true"].contains(&word.as_str()))
 }
 
+/// The last capability that can be in the bounding set which the process has at first: a user namespace begins with all that the kernel
+/// knows, of which the runtime's own says nothing where an outer container has cut it.
+pub fn last_bounding(host: &Host, other_user_namespace: bool) -> u8 {
+    if other_user_namespace { 63 } else { host.last_capability }
+}
+
 /// Who the process will be. `keep_admin` holds CAP_SYS_ADMIN back until the seccomp filter is loaded.
 pub fn identity(
     process: &Process,
     sets: CapabilitySets,
+    last_bounding: u8,
     namespaces: &NamespacePlan,
     keep_admin: bool,
 ) -> Result<Identity, Problem> {
@@ -107,6 +114,7 @@ pub fn identity(
         gid: process.user.gid,
         groups: (!deny).then(|| process.user.additional_gids.clone()),
         bounding: sets.bounding,
+        last_bounding,
         effective: sets.effective,
         permitted: sets.permitted,
         inheritable: sets.inheritable,
@@ -331,6 +339,7 @@ mod tests {
         assert!(warnings[0].contains("CAP_FOO, CAP_SYS_RESOURCE"), "{warnings:?}");
         assert!(capabilities(Some(&given), &host, true, &mut warnings).bounding.contains(CapSet(1 << 24)));
         assert_eq!(capabilities(None, &host, false, &mut warnings), CapabilitySets::default());
+        assert_eq!((last_bounding(&host, false), last_bounding(&host, true)), (40, 63));
     }
 
     #[test]

@@ -538,6 +538,8 @@ pub struct Identity {
     pub groups: Option<Vec<u32>>,
     /// Bounding set.
     pub bounding: CapSet,
+    /// No later capability can be in the bounding set that it has before: the runtime's, or in another user namespace all there are.
+    pub last_bounding: u8,
     /// Effective set, as the program will have it.
     pub effective: CapSet,
     /// Permitted set, as the program will have it.

@@ -41,6 +41,7 @@ fn root_identity() -> Identity {
         gid: 0,
         groups: Some(vec![]),
         bounding: held,
+        last_bounding: 63,
         effective: held,
         permitted: held,
         inheritable: CapSet(0),

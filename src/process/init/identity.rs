@@ -25,7 +25,7 @@ pub fn become_user(identity: &Identity) -> Result<()> {
         let now = cred::capget().told(told)?;
         cred::capset(&Capabilities { inheritable: identity.inheritable, ..now }).told(told)?;
     }
-    cred::limit_bounding(identity.bounding).told(told)?;
+    cred::limit_bounding(identity.bounding, identity.last_bounding).told(told)?;
     change_ids(identity).told(told)?;
     let wanted = with_kept(identity);
     cred::capset(&wanted).told(|| format!("cannot set the capabilities of user {}", identity.uid))?;
@@ -106,6 +106,7 @@ mod tests {
             gid: 2345,
             groups: Some(vec![77, 9]),
             bounding: CHOWN | KILL,
+            last_bounding: 63,
             effective: CHOWN,
             permitted: CHOWN | KILL,
             inheritable: KILL | SETUID,
@@ -163,6 +164,7 @@ mod tests {
                 gid: 0,
                 groups: Some(vec![]),
                 bounding: CapSet(0),
+                last_bounding: 63,
                 effective: CapSet(0),
                 permitted: CapSet(0),
                 inheritable: CapSet(0),
