@@ -91,7 +91,13 @@ impl<Root: AsFd> Procfs<Root> {
 
     /// Writes `bytes` to a file with one write(2).
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        fd::write_once(self.open_file(path, OFlag::O_WRONLY)?, bytes)
+        self.written(path, bytes).map(drop)
+    }
+
+    /// As [`Procfs::write`], with the file, which is of no more use: for who closes many descriptors at once.
+    pub fn written(&self, path: &str, bytes: &[u8]) -> Result<OwnedFd> {
+        let file = self.open_file(path, OFlag::O_WRONLY)?;
+        fd::write_once(&file, bytes).map(|()| file)
     }
 
     /// Reads a file that the kernel makes up as one record ([`fd::read_record`]).

@@ -83,7 +83,7 @@ fn what_must_come_first_comes_first() {
                 assert!(first < then, "{name}: {what}");
             }
         };
-        let pivot = child(&|op| matches!(op, Op::Pivot | Op::MoveRoot));
+        let pivot = child(&|op| matches!(op, Op::Pivot { .. } | Op::MoveRoot));
         let enter = child(&|op| matches!(op, Op::EnterRoot { .. }));
         assert!(pivot.is_some() != enter.is_some(), "{name}: one change of root");
         before(enter, child(&|op| matches!(op, Op::Mount(_))), "what is mounted is mounted in the new root");

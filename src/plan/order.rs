@@ -29,7 +29,7 @@ fn rank(op: &Op) -> u32 {
         // The notify socket's directory is the one mount that stands after the others.
         Op::AskForRuntimeHooks => 14,
         Op::CreateContainerHooks => 15,
-        Op::Pivot | Op::MoveRoot => 16,
+        Op::Pivot { .. } | Op::MoveRoot => 16,
         Op::Console { .. } => 17,
         Op::Hostname(_) => 18,
         Op::Domainname(_) => 19,
@@ -75,8 +75,11 @@ fn is_notify(op: &Op) -> bool {
 #[test]
 fn the_check_finds_what_stands_the_wrong_way_round() {
     let steps = |ops: Vec<Op>| ops.into_iter().map(|op| Step { op, at: String::new() }).collect::<Vec<_>>();
-    assert_eq!(out_of_order(&steps(vec![Op::NewSession, Op::Pivot, Op::NoNewPrivileges, Op::Ready, Op::Exec])), None);
-    assert!(out_of_order(&steps(vec![Op::NoNewPrivileges, Op::Pivot])).is_some());
+    assert_eq!(
+        out_of_order(&steps(vec![Op::NewSession, Op::Pivot { shared: false }, Op::NoNewPrivileges, Op::Ready, Op::Exec])),
+        None
+    );
+    assert!(out_of_order(&steps(vec![Op::NoNewPrivileges, Op::Pivot { shared: false }])).is_some());
     assert!(out_of_order(&steps(vec![Op::Ready, Op::CloseDescriptors { keep: 0 }])).is_some());
 }
 

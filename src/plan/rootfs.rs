@@ -107,7 +107,8 @@ pub fn root_steps(context: &Context) -> Result<RootPlan, Vec<Problem>> {
     {
         planned.steps.push(Step { op: Op::Directory(process.cwd.clone()), at: "process.cwd".to_string() });
     }
-    let into = if context.request.no_pivot { Op::MoveRoot } else { Op::Pivot };
+    let shared = may_be_shared(propagation, context.spec);
+    let into = if context.request.no_pivot { Op::MoveRoot } else { Op::Pivot { shared } };
     let pivot = vec![Step { op: into, at: String::new() }];
     let hide = hide(context, root.readonly, propagation, &planned.steps);
     Ok(RootPlan { trees: planned.trees, mounts: planned.steps, pivot, hide, warnings: planned.warnings })
@@ -154,6 +155,15 @@ pub fn is_private(spec: &Spec) -> bool {
     matches!(propagation(spec), Ok(RootPropagation { host: Some(Propagation::Private), .. }))
 }
 
+/// Whether a mount of the host's may be shared with the container's namespace when its root is changed: where it was left so, and where
+/// hooks could bring it in. Else all have been slaves or private from the beginning, and so is whatever came to them since.
+fn may_be_shared(propagation: RootPropagation, spec: &Spec) -> bool {
+    let hooked = spec.hooks.as_ref().is_some_and(|hooks| {
+        !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || !hooks.create_container.is_empty()
+    });
+    propagation.host.is_none() || hooked
+}
+
 fn propagation(spec: &Spec) -> Result<RootPropagation, Problem> {
     let text = spec.linux.as_deref().map_or("", |linux| linux.rootfs_propagation.as_str());
     let after = |kind| Some(PropagationChange { kind, recursive: text.starts_with('r') });
@@ -192,7 +202,13 @@ fn attach(context: &Context, path: &str, propagation: RootPropagation, planned: 
         Tree::Path(path.to_string())
     };
     let private_parent = propagation.host.is_none();
-    let propagation = PropagationChange { kind: propagation.host.unwrap_or(Propagation::Slave), recursive: true };
+    let propagation = match (propagation.host, &source) {
+        // A copy is a slave of what its original is a slave of, and private where that is.
+        (Some(_), Tree::Path(_)) => None,
+        // The runtime's is a slave.
+        (Some(Propagation::Slave), Tree::FromRuntime(_)) => None,
+        (host, _) => Some(PropagationChange { kind: host.unwrap_or(Propagation::Slave), recursive: true }),
+    };
     let op = Op::AttachRoot { source, path: path.to_string(), propagation, private_parent };
     planned.steps.push(Step { op, at: at.to_string() });
 }

@@ -55,7 +55,7 @@ pub fn take(host: &Host, namespaces: &mut NamespacePlan, child: &mut Vec<Step>) 
     }
     let (at, entry) = entry(route, child)?;
     child[at].op = entry;
-    child.retain(|step| !matches!(step.op, Op::Propagation(_) | Op::Pivot));
+    child.retain(|step| !matches!(step.op, Op::Propagation(_) | Op::Pivot { .. }));
     namespaces.spawn.create.remove(Namespaces::MOUNT);
     Some(route)
 }
@@ -86,7 +86,9 @@ fn entry(route: Route, child: &[Step]) -> Option<(usize, Op)> {
     for (index, step) in child.iter().enumerate() {
         match &step.op {
             Op::Propagation(change) => host = Some(change.kind),
-            Op::AttachRoot { source: Tree::Path(path), propagation, .. } => found = Some((index, path, propagation.kind)),
+            Op::AttachRoot { source: Tree::Path(path), propagation, .. } => {
+                found = Some((index, path, propagation.map(|change| change.kind).or(host)?));
+            }
             Op::AttachRoot { .. } | Op::MoveRoot | Op::AskForRuntimeHooks | Op::CreateContainerHooks => return None,
             Op::Node(node) if node.bind => return None,
             Op::Mount(mount) => {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     fn route(plan: &Plan) -> Option<Route> {
-        let classic = plan.child.iter().any(|step| matches!(step.op, Op::AttachRoot { .. } | Op::Pivot | Op::MoveRoot));
+        let classic = plan.child.iter().any(|step| matches!(step.op, Op::AttachRoot { .. } | Op::Pivot { .. } | Op::MoveRoot));
         let found = plan.child.iter().find_map(|step| match step.op {
             Op::EnterRoot { route, .. } => Some(route),
             _ => None,

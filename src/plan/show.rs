@@ -26,7 +26,9 @@ impl Display for Op {
             Op::Propagation(change) => write!(f, "make / {change}"),
             Op::AttachRoot { source, path, propagation, private_parent } => {
                 let parent = if *private_parent { ", on a mount that is made private" } else { "" };
-                write!(f, "mount the root filesystem over {path}, {propagation}{parent}")?;
+                write!(f, "mount the root filesystem over {path}")?;
+                propagation.map_or(Ok(()), |change| write!(f, ", {change}"))?;
+                write!(f, "{parent}")?;
                 if let Tree::FromRuntime(slot) = source { write!(f, ", from tree {slot}") } else { Ok(()) }
             }
             Op::EnterRoot { path, route, root, trees } => {
@@ -46,7 +48,9 @@ impl Display for Op {
             }
             Op::AskForRuntimeHooks => write!(f, "wait for the createRuntime hooks"),
             Op::CreateContainerHooks => write!(f, "run the createContainer hooks"),
-            Op::Pivot => write!(f, "pivot into the root filesystem"),
+            Op::Pivot { shared } => {
+                write!(f, "pivot into the root filesystem{}", if *shared { ", the host's mounts made slaves first" } else { "" })
+            }
             Op::MoveRoot => write!(f, "move the root filesystem over / and chroot into it"),
             Op::RootPropagation(change) => write!(f, "make the container's / {change}"),
             Op::Console { size, bound } => {

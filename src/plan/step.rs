@@ -53,8 +53,9 @@ pub enum Op {
         source: Tree,
         /// Path of the root filesystem on the host, where the copy is attached.
         path: String,
-        /// How the copy propagates until [`Op::RootPropagation`]: never shared, which pivot_root(2) refuses.
-        propagation: PropagationChange,
+        /// How the copy propagates until [`Op::RootPropagation`]: never shared, which pivot_root(2) refuses. None: as what it is a copy of
+        /// does already.
+        propagation: Option<PropagationChange>,
         /// The mount that the path lies in is shared with the host's and must stop being so, or the host would see the copy.
         private_parent: bool,
     },
@@ -91,7 +92,10 @@ pub enum Op {
     /// Run the createContainer hooks here: the container's namespaces, the runtime's files.
     CreateContainerHooks,
     /// Make the root filesystem the root of the mount namespace; pivot_root(2).
-    Pivot,
+    Pivot {
+        /// Mounts of the old root may be shared with the host's by now, and must stop being so: they are unmounted, and stay mounted there.
+        shared: bool,
+    },
     /// `--no-pivot`: move the root filesystem's mount over `/` and chroot(2) into it.
     MoveRoot,
     /// Set how the container's own root mount propagates.

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::stat::{Mode, umask};
 
+use super::known::Known;
 use super::mask::Cover;
 use super::{Again, HostTrees, RootFs, copied_again, host_null, missing, mount, pin, refuse_host_root, require_directory};
 use crate::error::{Code, Result, Told};
@@ -72,7 +73,8 @@ impl RootFs {
                 pivot_in_copy(tree, entry.pinned, &what, &|| copied_again(again, &top, entry.path))?
             }
         };
-        Ok(RootFs { null: Some(Cover::new(null)), trees, taken: Some(taken), ..RootFs::in_root(Root::from(root), None) })
+        let (null, taken, known) = (Some(Cover::new(null)), Some(taken), Known::in_filesystem(top.dev));
+        Ok(RootFs { null, trees, taken, known, ..RootFs::in_root(Root::from(root), None) })
     }
 }
 
@@ -142,6 +144,6 @@ fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> Stri
     }
     .told(what)?;
     let rootfs = RootFs::in_root(Root::from(tree), None);
-    rootfs.pivot()?;
+    rootfs.pivot(false)?;
     Ok(OwnedFd::from(rootfs.root))
 }

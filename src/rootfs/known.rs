@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::RootFs;
 use super::target::Make;
 use crate::linux::fd::{self, OFlag, ResolveFlag};
-use crate::linux::types::Errno;
+use crate::linux::types::{DeviceNumber, Errno};
 
 /// Filesystems that were mounted at a path without links.
 #[derive(Default)]
@@ -43,6 +43,11 @@ fn below<'a>(path: &'a str, above: &str) -> Option<&'a str> {
 }
 
 impl Known {
+    /// In a root filesystem on this device. Disks have one each; only where the kernel has made one up it may be a procfs's.
+    pub(super) fn in_filesystem(device: DeviceNumber) -> Known {
+        Known { root: (device.major != 0).then_some(true), ..Known::default() }
+    }
+
     /// The filesystem that was mounted at exactly this path.
     pub(super) fn at(&self, path: &str) -> Option<usize> {
         let path = plain(path)?;

@@ -105,7 +105,7 @@ impl RootFs {
     pub fn attach(
         source: &Tree,
         path: &str,
-        propagation: PropagationChange,
+        propagation: Option<PropagationChange>,
         private_parent: bool,
         mut trees: HostTrees,
         again: Again<'_>,
@@ -121,8 +121,14 @@ impl RootFs {
         };
         let mut top = fd::stat(&tree).told(what)?;
         require_directory(&top, path)?;
-        let change = Change { propagation: Some(propagation.kind), ..Change::default() };
-        sys::mount_setattr(&tree, propagation.recursive, &change).told(what)?;
+        let propagate = |tree: &OwnedFd| match propagation {
+            Some(change) => {
+                let kind = Change { propagation: Some(change.kind), ..Change::default() };
+                sys::mount_setattr(tree, change.recursive, &kind)
+            }
+            None => Ok(()),
+        };
+        propagate(&tree).told(what)?;
         let place = match fd::open_dir_path(path) {
             // The container's user need not reach the path, only the tree; it then lies over the host's root until the pivot.
             Err(error) if error.errno == Errno::EACCES && matches!(source, Tree::FromRuntime(_)) => fd::open_dir_path("/"),
@@ -132,21 +138,22 @@ impl RootFs {
         refuse_host_root(&top, path)?;
         if private_parent {
             // Else what the container puts over a masked file would appear on the host's /dev/null.
-            sys::mount_setattr(&null, false, &change).told(what)?;
+            propagate(&null).told(what)?;
             make_private(&place).told(what)?;
         }
         let tree = match (sys::move_mount(&tree, &place), source) {
             (Err(error), Tree::FromRuntime(_)) if error.errno == Errno::ELOOP => {
                 let other = copied_again(again, &top, path)?;
-                sys::mount_setattr(&other, propagation.recursive, &change)
-                    .and_then(|()| sys::move_mount(&other, &place))
-                    .told(what)?;
+                propagate(&other).and_then(|()| sys::move_mount(&other, &place)).told(what)?;
                 top = fd::stat(&other).told(what)?;
                 other
             }
             (moved, _) => moved.map(|()| tree).told(what)?,
         };
-        Ok(RootFs { null: Some(Cover::new(null)), trees, ..RootFs::in_root(Root::from(tree), top.mount_id) })
+        let known = Known::in_filesystem(top.dev);
+        let mut rootfs = RootFs { null: Some(Cover::new(null)), trees, known, ..RootFs::in_root(Root::from(tree), top.mount_id) };
+        rootfs.spend(place);
+        Ok(rootfs)
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.

@@ -22,10 +22,11 @@ struct MountInfo {
 }
 
 impl RootFs {
-    /// Makes the root filesystem the root of this mount namespace, and takes the old root away.
-    pub fn pivot(&self) -> Result<()> {
+    /// Makes the root filesystem the root of this mount namespace, and takes the old root away: here, never on the host, with which its
+    /// mounts may be `shared`. The working directory is the new root from then on.
+    pub fn pivot(&self, shared: bool) -> Result<()> {
         let what = || "cannot make the root filesystem the root".to_string();
-        let old = fd::open_dir_path("/").told(what)?;
+        let old = shared.then(|| fd::open_dir_path("/")).transpose().told(what)?;
         sys::fchdir(&self.root).told(what)?;
         // With `.` twice the old root comes to lie on the new one, without a directory of its own for it.
         sys::pivot_root(".", ".").map_err(|error| {
@@ -38,9 +39,13 @@ impl RootFs {
                 _ => told,
             }
         })?;
-        sys::fchdir(&old).told(what)?;
-        leave(&old).told(|| "cannot take the host's mounts away".into())?;
-        sys::chdir("/").told(what)
+        let what = || "cannot take the host's mounts away".to_string();
+        if let Some(old) = &old {
+            let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
+            sys::mount_setattr(old, true, &slave).told(what)?;
+        }
+        // umount2(2) takes what lies uppermost on the working directory: the old root (pivot_root(2), NOTES).
+        sys::umount(".", true).told(what)
     }
 
     /// `--no-pivot`: moves the root filesystem over `/`, unmounts or hides the host's mounts, and changes the root directory.
@@ -59,12 +64,6 @@ impl RootFs {
         sys::chroot(".").told(what)?;
         sys::chdir("/").told(what)
     }
-}
-
-/// Unmounts the old root, which is the working directory, with all that is below it: here, never on the host.
-fn leave(old: impl std::os::fd::AsFd) -> call::Result<()> {
-    sys::mount_setattr(old, true, &Change { propagation: Some(Propagation::Slave), ..Change::default() })?;
-    sys::umount(".", true)
 }
 
 /// What hiding the host's mounts needs of the host, opened while it is still there.

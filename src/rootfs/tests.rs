@@ -105,7 +105,7 @@ fn carry_out(steps: &[Step], made: &mut Option<RootFs>, trees: &mut Option<HostT
             Op::Node(node) => rootfs.node(node)?,
             Op::Link { path, target, only_existing } => rootfs.link(path, target, *only_existing)?,
             Op::Directory(path) => rootfs.directory(path)?,
-            Op::Pivot => rootfs.pivot()?,
+            Op::Pivot { shared } => rootfs.pivot(*shared)?,
             Op::MoveRoot => rootfs.move_root()?,
             Op::ReadonlyPath(path) => rootfs.readonly_path(path)?,
             Op::MaskPaths { paths, label } => rootfs.mask_paths(paths, label.as_deref())?,
@@ -225,6 +225,9 @@ fn a_container_as_engines_ask_for_it() {
         }
         assert_eq!(mounted("/proc/sys").options, "ro,nosuid,nodev,noexec,relatime");
         assert!(fs::write("/proc/sys/kernel/hostname", "x").is_err());
+        // Nothing is left that only has no path: neither below the root, nor as the working directory.
+        assert!(sys::count(1000).is_ok_and(|all| all == mountinfo().len()) || sys::count(1).is_err());
+        assert!(fd::stat_path(".").unwrap().mount_id == fd::stat_path("/").unwrap().mount_id);
         assert_eq!(std::env::current_dir().unwrap(), Path::new("/"));
         assert_eq!(fs::read_dir("/..").unwrap().count(), fs::read_dir("/").unwrap().count());
     });

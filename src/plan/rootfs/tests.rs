@@ -7,6 +7,7 @@ use super::*;
 use crate::linux::types::{CgroupMode, IdRange, MountAttr};
 use crate::plan::step::{Mount, ProcRule, Source};
 use crate::plan::{Id, IdMap, Shape, Spawn};
+use crate::spec::types::{Hook, Hooks};
 use crate::spec::{self, Device, Process, Root};
 
 /// Everything a [`Context`] borrows.
@@ -100,13 +101,13 @@ fn the_order_of_a_container() {
     let path = "/bundle/rootfs".to_string();
     assert_eq!(plan.mounts[0].op, Op::Propagation(slave));
     let source = Tree::Path(path.clone());
-    assert_eq!(plan.mounts[1].op, Op::AttachRoot { source, path, propagation: slave, private_parent: false });
+    assert_eq!(plan.mounts[1].op, Op::AttachRoot { source, path, propagation: None, private_parent: false });
     assert_eq!((plan.mounts[2].at.as_str(), plan.mounts[3].at.as_str()), ("mounts[0]", "mounts[1]"));
     assert!(plan.mounts[4..10].iter().all(|step| matches!(step.op, Op::Node(_))));
     assert!(plan.mounts[10..16].iter().all(|step| matches!(step.op, Op::Link { .. })));
     assert_eq!(plan.mounts[16].op, Op::Directory("/work".into()));
     assert_eq!(plan.mounts.len(), 17);
-    assert_eq!(ops(&plan.pivot), [&Op::Pivot]);
+    assert_eq!(ops(&plan.pivot), [&Op::Pivot { shared: false }]);
     let masks = Op::MaskPaths { paths: vec!["/proc/kcore".into(), "/sys/firmware".into()], label: None };
     let hidden = [&Op::ReadonlyPath("/proc/sys".into()), &masks, &Op::ReadonlyMounts, &Op::ReadonlyRoot];
     assert_eq!(ops(&plan.hide), hidden);
@@ -163,13 +164,32 @@ fn propagation_of_the_root() {
         let first =
             plan.mounts.iter().find_map(|s| if let Op::Propagation(c) = &s.op { Some((c.kind, c.recursive)) } else { None });
         assert_eq!(first, host.map(|kind| (kind, true)), "{text}");
-        let attached = plan.mounts.iter().any(
-            |step| matches!(&step.op, Op::AttachRoot { propagation, .. } if propagation.kind == root && propagation.recursive),
-        );
-        assert!(attached, "{text}");
+        let attached = |plan: &RootPlan| {
+            plan.mounts
+                .iter()
+                .find_map(|s| if let Op::AttachRoot { propagation, .. } = &s.op { Some(*propagation) } else { None })
+        };
+        // It is a copy of what has been changed before, or changed itself; the runtime's copy is a slave.
+        let change = Some(PropagationChange { kind: root, recursive: true });
+        assert_eq!(attached(&plan), Some(change.filter(|_| host.is_none())), "{text}");
+        assert_eq!(ops(&plan.pivot), [&Op::Pivot { shared: host.is_none() }], "{text}");
+        setup.user_namespace();
+        assert_eq!(attached(&setup.plan()), Some(change.filter(|_| host != Some(Slave))), "{text}");
         let last: Vec<&Op> = ops(&plan.hide);
         let expected = after.map(|(kind, recursive)| Op::RootPropagation(PropagationChange { kind, recursive }));
         assert_eq!(last, expected.iter().collect::<Vec<_>>(), "{text}");
+    }
+    // Hooks may do anything in the namespace.
+    let hook = || vec![Hook { path: "/bin/true".into(), ..Hook::default() }];
+    for (hooks, shared) in [
+        (Hooks { prestart: hook(), ..Hooks::default() }, true),
+        (Hooks { create_runtime: hook(), ..Hooks::default() }, true),
+        (Hooks { create_container: hook(), ..Hooks::default() }, true),
+        (Hooks { start_container: hook(), poststart: hook(), poststop: hook(), ..Hooks::default() }, false),
+    ] {
+        let mut setup = setup();
+        setup.spec.hooks = Some(hooks);
+        assert_eq!(ops(&setup.plan().pivot), [&Op::Pivot { shared }]);
     }
     let mut setup = setup();
     setup.linux().rootfs_propagation = "public".into();

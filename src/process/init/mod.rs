@@ -336,7 +336,7 @@ impl<'a> Init<'a> {
             | Op::Node(_)
             | Op::Link { .. }
             | Op::Directory(_)
-            | Op::Pivot
+            | Op::Pivot { .. }
             | Op::MoveRoot
             | Op::RootPropagation(_)
             | Op::ReadonlyPath(_)
@@ -381,7 +381,7 @@ impl<'a> Init<'a> {
             }),
             Op::Link { path, target, only_existing } => rootfs.link(path, target, *only_existing),
             Op::Directory(path) => rootfs.directory(path),
-            Op::Pivot => rootfs.pivot(),
+            Op::Pivot { shared } => rootfs.pivot(*shared),
             Op::MoveRoot => rootfs.move_root(),
             Op::RootPropagation(change) => rootfs.root_propagation(*change),
             Op::ReadonlyPath(path) => rootfs.readonly_path(path),
@@ -536,11 +536,15 @@ impl<'a> Init<'a> {
     }
 
     /// Where no procfs was opened for it, the plan has a new one on the container's /proc, which nobody has come to yet.
-    fn sysctl(&self, key: &str, value: &str) -> Result<()> {
-        match (&self.proc, self.rootfs.as_ref().and_then(RootFs::new_proc)) {
-            (None, Some(proc)) => namespaces::sysctl(&proc, key, value),
-            _ => namespaces::sysctl(self.proc()?, key, value),
+    fn sysctl(&mut self, key: &str, value: &str) -> Result<()> {
+        let file = match (&self.proc, self.rootfs.as_ref().and_then(RootFs::new_proc)) {
+            (None, Some(proc)) => namespaces::sysctl(&proc, key, value)?,
+            _ => namespaces::sysctl(self.proc()?, key, value)?,
+        };
+        if let Some(rootfs) = &mut self.rootfs {
+            rootfs.spend(file);
         }
+        Ok(())
     }
 
     fn proc(&self) -> Result<&Procfs> {

@@ -88,10 +88,10 @@ pub fn new_keyring(name: &str) -> Result<()> {
     }
 }
 
-/// Sets a kernel parameter of this process's namespaces.
-pub fn sysctl(proc: &Procfs<impl AsFd>, key: &str, value: &str) -> Result<()> {
+/// Sets a kernel parameter of this process's namespaces. Returns its file, which is of no more use.
+pub fn sysctl(proc: &Procfs<impl AsFd>, key: &str, value: &str) -> Result<OwnedFd> {
     let path = format!("sys/{}", sysctl_path(key));
-    proc.write(&path, value.as_bytes())
+    proc.written(&path, value.as_bytes())
         .told(|| format!("cannot set the kernel parameter {key} to \"{value}\""))
         .map_err(|error| error.cause(Code::Sysctl))
 }

@@ -54,6 +54,33 @@ fn a_shared_root_tells_the_host_only_what_it_shall() {
 }
 
 #[test]
+fn what_hooks_share_with_the_host_stays_mounted_there() {
+    in_bundle(|bundle| {
+        sys::set_propagation("/", Propagation::Shared, true).unwrap();
+        let none = nix::mount::MsFlags::empty();
+        fs::create_dir(bundle.host("other")).unwrap();
+        nix::mount::mount(Some("v"), &bundle.host("dir"), Some("tmpfs"), none, None::<&str>).unwrap();
+        fs::create_dir(bundle.host("dir/sub")).unwrap();
+        nix::mount::mount(Some("s"), &bundle.host("dir/sub"), Some("tmpfs"), none, None::<&str>).unwrap();
+        for (shared, left) in [(true, "s"), (false, "v")] {
+            // A peer of the host's, which a hook brings into the namespace.
+            let tree = sys::open_tree_path(bundle.host("dir"), OpenTree::CLONE | OpenTree::RECURSIVE).unwrap();
+            nested(Namespaces::MOUNT, || {
+                let (mut plan, made) = bundle.build();
+                let mut made = Some(made.unwrap());
+                sys::move_mount(&tree, fd::open_dir_path(bundle.host("other")).unwrap()).unwrap();
+                plan.pivot[0].op = Op::Pivot { shared };
+                carry_out(&plan.pivot, &mut made, &mut None).unwrap();
+                assert!(!Path::new(&bundle.dir).exists());
+            });
+            // Where nothing is said of it, the kernel unmounts the host's as well.
+            let line = fd::stat_path(bundle.host("dir/sub")).unwrap().mount_id.unwrap().to_string();
+            assert_eq!(mountinfo().into_iter().find(|mount| mount.id == line).unwrap().source, left);
+        }
+    });
+}
+
+#[test]
 fn unbindable_and_private_roots() {
     for (text, expected) in [("unbindable", "unbindable"), ("runbindable", "unbindable"), ("private", ""), ("shared", "shared:")]
     {
