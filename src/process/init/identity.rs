@@ -29,10 +29,12 @@ pub fn become_user(identity: &Identity) -> Result<()> {
     change_ids(identity).told(told)?;
     let wanted = with_kept(identity);
     cred::capset(&wanted).told(|| format!("cannot set the capabilities of user {}", identity.uid))?;
-    // Whatever the caller had here is cleared too: setresuid(2) does it only where user 0 is left.
-    cred::clear_ambient()
-        .and_then(|()| cred::raise_ambient(identity.ambient))
-        .told(|| "cannot set the ambient capabilities".into())?;
+    // Whatever the caller had here is cleared too: setresuid(2) does it only where user 0 is left, capset(2) of what is inheritable no more.
+    if identity.inheritable != CapSet::default() {
+        cred::clear_ambient()
+            .and_then(|()| cred::raise_ambient(identity.ambient))
+            .told(|| "cannot set the ambient capabilities".into())?;
+    }
     verify(identity, &wanted)
 }
 
@@ -190,6 +192,34 @@ mod tests {
             assert_eq!((status("CapPrm"), status("CapEff")), ("0000000000200021".into(), "0000000000200001".into()));
             drop_kept(&kept).unwrap();
             assert_eq!((status("CapPrm"), status("CapEff")), ("0000000000000021".into(), "0000000000000001".into()));
+        });
+    }
+
+    /// `init` asks for its death signal again only where ids change.
+    #[test]
+    fn who_only_loses_capabilities_still_dies_with_the_runtime() {
+        use crate::linux::clone::{CloneArgs, Cloned, clone3, exit_now};
+        use crate::linux::{fd, pid};
+        if !is_root() {
+            return;
+        }
+        in_child(|| {
+            pid::set_child_subreaper(true).unwrap();
+            let (reader, writer) = fd::pipe().unwrap();
+            let Cloned::Parent { pidfd, .. } = clone3(&CloneArgs::default()).unwrap() else {
+                if let Ok(Cloned::Child) = clone3(&CloneArgs::default()) {
+                    pid::set_parent_death_signal(libc::SIGKILL).unwrap();
+                    become_user(&Identity { uid: 0, gid: 0, inheritable: CapSet(0), ambient: CapSet(0), ..identity() }).unwrap();
+                    fd::write_all(&writer, b"x").unwrap();
+                    std::thread::sleep(std::time::Duration::from_secs(20));
+                    exit_now(0)
+                }
+                let _ = nix::unistd::read(&reader, &mut [0]);
+                exit_now(0)
+            };
+            drop(writer);
+            pid::wait(&pidfd).unwrap();
+            assert_eq!(pid::wait_any(true).unwrap().map(|(_, exit)| exit), Some(pid::Exit::Signal(libc::SIGKILL)));
         });
     }
 

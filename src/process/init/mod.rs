@@ -32,7 +32,7 @@ use crate::linux::clone::exit_now;
 use crate::linux::proc::Procfs;
 use crate::linux::signal::Set;
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{cred, environment, mount, netlink, pid, sched};
+use crate::linux::{cred, environment, mount, netlink, pid, probe, sched};
 use crate::plan::step::{Identity, Op, Step};
 use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
@@ -131,6 +131,8 @@ struct Init<'a> {
     gate: Option<Gate>,
     /// It dies with the runtime.
     bound: bool,
+    /// Its user namespace is perhaps not the runtime's.
+    elsewhere: bool,
     proc: Option<Procfs>,
     rootfs: Option<RootFs>,
     /// A working directory that user 0 could not enter, to be tried again as the program's user.
@@ -170,6 +172,7 @@ impl<'a> Init<'a> {
             channel,
             gate,
             bound: true,
+            elsewhere: false,
             proc: None,
             rootfs: None,
             directory: None,
@@ -214,12 +217,9 @@ impl<'a> Init<'a> {
         let mut keep = std::mem::take(&mut self.given);
         keep.extend(self.channel.iter().map(|channel| channel.as_fd().as_raw_fd()));
         last::close_descriptors(self.work.exec.inherited_fds, keep)?;
+        // It may have died before: then there will be no signal, and the process ends where it next talks to it, at the latest before the
+        // program.
         self.die_with_runtime()?;
-        // It may have died before: then there will be no signal, but the channel has ended.
-        match &self.channel {
-            Some(channel) if channel.closed().told(|| "cannot see whether the runtime lives".into())? => exit_now(1),
-            _ => {}
-        }
         match self.enter.take() {
             Some((process, kinds)) => self.enter_container(&process, kinds),
             None => Ok(()),
@@ -232,7 +232,8 @@ impl<'a> Init<'a> {
         self.open_proc()?;
         namespaces::enter(process, kinds)?;
         // Only a change of ids takes it back.
-        if kinds.contains(Namespaces::USER) { self.die_with_runtime() } else { Ok(()) }
+        self.elsewhere = kinds.contains(Namespaces::USER);
+        if self.elsewhere { self.die_with_runtime() } else { Ok(()) }
     }
 
     /// (Again) asks to be killed when the runtime dies; a change of ids takes it back (prctl(2)).
@@ -504,12 +505,15 @@ impl<'a> Init<'a> {
     #[inline(never)] // Rare.
     fn become_namespace_root(&mut self) -> Result<()> {
         identity::become_namespace_root()?;
+        self.elsewhere = true;
         self.die_with_runtime()
     }
 
     fn become_user(&mut self, identity: &Identity) -> Result<()> {
         identity::become_user(identity).map_err(|error| error.or_cause(Code::Capabilities))?;
-        self.die_with_runtime()?;
+        if self.elsewhere || (identity.uid, identity.gid) != (probe::euid(), probe::egid()) {
+            self.die_with_runtime()?;
+        }
         self.identity = Some(identity.clone());
         match self.directory.take() {
             Some(path) => last::change_directory(&path),
@@ -521,6 +525,7 @@ impl<'a> Init<'a> {
     fn join(&mut self, joins: &[crate::plan::Join]) -> Result<()> {
         namespaces::join(joins, &self.joins)?;
         self.joins.clear();
+        self.elsewhere = true;
         self.die_with_runtime()
     }
 
