@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which functions of a runtime its commands run, by a program that goes through them step by step (step.c): for `hack/hot-functions`.
+//! Which code of a runtime its commands run, told by a tracer: step.c goes through them step by step, for `hack/hot-functions`; count.c
+//! counts, for `hack/profile`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
