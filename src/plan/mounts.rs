@@ -251,6 +251,7 @@ fn new(context: &Context, mount: &spec::Mount, options: &Options, kind: &str, at
         mode_of_destination: kind == "tmpfs" && !parameters.iter().any(|(key, _)| key == "mode"),
         parameters,
         copy_up: kind == "tmpfs" && options.copy_up,
+        mounted: false,
         // A user namespace may mount sysfs only with a network namespace of its own, and not where the outer /sys is covered in places.
         fallback: (kind == "sysfs" && context.unprivileged()).then(|| "/sys".to_string()),
     }
@@ -294,6 +295,8 @@ fn cgroup(context: &Context, options: &Options, at: &str) -> Result<Source, Vec<
             parameters: parameters(options, "cgroup2", false),
             mode_of_destination: false,
             copy_up: false,
+            // There is one cgroup2 tree. Where nobody has mounted it, a read-only mount would leave it so for all.
+            mounted: cgroup2_root(context.host.cgroup).is_some(),
             fallback: subtree.filter(|_| context.unprivileged()),
         });
     }

@@ -445,6 +445,8 @@ pub enum Source {
         mode_of_destination: bool,
         /// Copy what the root filesystem has at the destination into the new tmpfs (`tmpcopyup`).
         copy_up: bool,
+        /// It is the one that the host has mounted: what this mount of it is told does not change it.
+        mounted: bool,
         /// Bind this host tree instead, read-only, where the kernel refuses the type to this user namespace.
         fallback: Option<String>,
     },

@@ -143,7 +143,7 @@ fn pivot_in_copy(tree: OwnedFd, pinned: Option<OwnedFd>, what: &dyn Fn() -> Stri
         moved => moved.map(|()| tree),
     }
     .told(what)?;
-    let rootfs = RootFs::in_root(Root::from(tree), None);
+    let mut rootfs = RootFs::in_root(Root::from(tree), None);
     rootfs.pivot(false)?;
     Ok(OwnedFd::from(rootfs.root))
 }

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::RootFs;
 use super::target::Make;
+use crate::linux::call;
 use crate::linux::fd::{self, OFlag, ResolveFlag};
+use crate::linux::mount as sys;
 use crate::linux::types::{DeviceNumber, Errno};
 
 /// Filesystems that were mounted at a path without links.
@@ -26,6 +28,8 @@ struct Filesystem {
     root: OwnedFd,
     /// Nobody else sees it, and it holds only what was made in it here.
     fresh: bool,
+    /// It is the working directory.
+    entered: bool,
 }
 
 /// How many are kept: there may be hundreds of mounts, and few descriptors.
@@ -35,6 +39,11 @@ const MOST: usize = 8;
 fn plain(path: &str) -> Option<&str> {
     let path = path.strip_prefix('/')?.trim_end_matches('/');
     path.split('/').all(|name| !matches!(name, "" | "." | "..")).then_some(path)
+}
+
+/// The only name in this path.
+pub(super) fn name_in_root(path: &str) -> Option<&str> {
+    plain(path).filter(|name| !name.contains('/'))
 }
 
 /// What is left of a path below another.
@@ -64,10 +73,34 @@ impl Known {
         self.mounts[index].root.as_fd()
     }
 
+    /// The fresh filesystem in which exactly the last name of this path is missing to it, and that name.
+    pub(super) fn fresh_above<'a>(&self, path: &'a str) -> Option<(usize, &'a str)> {
+        let (parent, name) = plain(path)?.rsplit_once('/')?;
+        let index = self.mounts.iter().position(|known| known.path == parent)?;
+        self.mounts[index].fresh.then_some((index, name))
+    }
+
+    /// Makes one of them the working directory.
+    pub(super) fn enter(&mut self, index: usize) -> call::Result<()> {
+        if !self.mounts[index].entered {
+            self.leave();
+            sys::fchdir(&self.mounts[index].root)?;
+            self.mounts[index].entered = true;
+        }
+        Ok(())
+    }
+
+    /// Another directory becomes the working directory.
+    pub(super) fn leave(&mut self) {
+        self.mounts.iter_mut().for_each(|known| known.entered = false);
+    }
+
     /// A new filesystem has been mounted at this path, which leads there without links. Given back where no more are kept.
     pub(super) fn add(&mut self, path: &str, root: OwnedFd, fresh: bool) -> Option<OwnedFd> {
         match plain(path) {
-            Some(path) if self.mounts.len() < MOST => self.mounts.push(Filesystem { path: path.to_string(), root, fresh }),
+            Some(path) if self.mounts.len() < MOST => {
+                self.mounts.push(Filesystem { path: path.to_string(), root, fresh, entered: false })
+            }
             _ => return Some(root),
         }
         None
@@ -88,14 +121,14 @@ impl Known {
 }
 
 impl RootFs {
-    /// The place of a mount where it is certain, made in a fresh filesystem; and whether it is in one. None says nothing: it may be there
+    /// The place of a mount where it is certain, made in a fresh filesystem where `make` says what; and whether it is in one. None says nothing: it may be there
     /// nevertheless.
-    pub(super) fn certain_place(&mut self, path: &str, make: Make) -> Option<(OwnedFd, bool)> {
+    pub(super) fn certain_place(&mut self, path: &str, make: Option<Make>) -> Option<(OwnedFd, bool)> {
         let path = plain(path)?;
         let deepest = self.known.mounts.iter().filter_map(|known| Some((known, below(path, &known.path)?)));
         let (dir, rest, fresh) = match deepest.min_by_key(|(_, rest)| rest.len()) {
             Some((known, rest)) => {
-                if known.fresh && !rest.contains('/') {
+                if let Some(make) = make.filter(|_| known.fresh && !rest.contains('/')) {
                     make_in(known.root.as_fd(), rest, make)?;
                 }
                 (known.root.as_fd(), rest, known.fresh)
@@ -110,8 +143,8 @@ impl RootFs {
             }
         };
         let flags = match make {
-            Make::Directory => OFlag::O_PATH | OFlag::O_DIRECTORY,
-            Make::File => OFlag::O_PATH,
+            Some(Make::Directory) => OFlag::O_PATH | OFlag::O_DIRECTORY,
+            Some(Make::File) | None => OFlag::O_PATH,
         };
         let place = fd::open_within(dir, rest, flags, ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS).ok()?;
         Some((place, fresh))

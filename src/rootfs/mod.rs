@@ -6,6 +6,7 @@
 //! | [`tree`]   | copies of host trees that the runtime takes before the clone, id-mapped or not    |
 //! | `known`    | filesystems just mounted, in which a place is found without looking twice         |
 //! | `target`   | the place of a mount: found or made inside the root, nowhere else                 |
+//! | `leaf`     | mounts that nobody needs any more once they are there                             |
 //! | `mount`    | a mount: made detached, given its attributes, then moved onto its place           |
 //! | `copy`     | `tmpcopyup`                                                                       |
 //! | `device`   | device nodes, links, directories                                                  |
@@ -22,6 +23,7 @@ mod copy;
 mod device;
 mod enter;
 mod known;
+mod leaf;
 mod mask;
 mod mount;
 pub mod pin;

@@ -3,8 +3,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::leaf::{Leaf, classic_flags, superblock_flag};
 use super::target::{self, Make};
-use super::{RootFs, copy};
+use super::{RootFs, copy, known};
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, Root, Stat};
@@ -13,11 +14,18 @@ use crate::linux::types::{Errno, MountAttr};
 use crate::plan::step::{AttrChange, Mount, ProcRule, Source, Tree};
 
 /// A new filesystem, as the plan describes it.
-struct New<'a> {
-    fstype: &'a str,
-    source: &'a str,
-    /// With `source` among them.
-    parameters: Vec<(&'a str, Option<&'a str>)>,
+pub(super) struct New<'a> {
+    pub(super) fstype: &'a str,
+    pub(super) source: &'a str,
+    /// With `source` at their head.
+    pub(super) parameters: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl New<'_> {
+    /// fsconfig(2) takes it.
+    fn is_short(&self) -> bool {
+        self.parameters.iter().all(|(_, value)| value.is_none_or(|value| value.len() <= LONGEST_VALUE))
+    }
 }
 
 /// fsconfig(2) takes no longer value.
@@ -54,40 +62,44 @@ impl RootFs {
     }
 
     fn mount_new(&mut self, mount: &Mount) -> Result<()> {
-        let Source::New { fstype, source, parameters, mode_of_destination, copy_up, fallback } = &mount.source else {
+        let Source::New { fstype, source, parameters, mode_of_destination, copy_up, mounted, .. } = &mount.source else {
             return Ok(());
         };
+        let (mode, mut made) = (String::new(), None);
+        let mut new = New { fstype, source, parameters: vec![("source", Some(source.as_str()))] };
+        new.parameters.extend(parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
+        let leaf = if *mode_of_destination { None } else { Leaf::of(&new, mount) };
+        if leaf.as_ref().is_some_and(|leaf| self.mount_in_fresh(leaf, mount)) {
+            return Ok(());
+        }
+        if mount.proc == ProcRule::IsProc && new.is_short() {
+            let (proc, is_new) = self.make(&new, mount)?;
+            if self.put_in_root(&proc, mount) {
+                return self.after(proc, mount, is_new.then_some((fstype, true)));
+            }
+            made = Some((proc, is_new));
+        }
         // A directory that is only made for the mount has no mode to give.
         let gives_mode = *mode_of_destination && self.open_place(mount).is_ok();
         let mut place = self.place(mount, Make::Directory)?;
         if place.there.as_ref().is_some_and(|there| !there.is_dir()) {
-            let name = if let Source::New { fstype, .. } = &mount.source { fstype.as_str() } else { "bind" };
-            let text = format!("{}: filesystem {name:?} must be mounted on ordinary directory", what(mount));
+            let text = format!("{}: filesystem {fstype:?} must be mounted on ordinary directory", what(mount));
             return Err(Error::new(Kind::Config, text).hint("a symbolic link there would let the image choose the place"));
         }
-        let mode = format!("{:o}", place.there.as_ref().map_or(0o755, |there| there.mode & 0o7777));
-        let mut new = New { fstype, source, parameters: vec![("source", Some(source.as_str()))] };
-        new.parameters.extend(gives_mode.then_some(("mode", Some(mode.as_str()))));
-        new.parameters.extend(parameters.iter().map(|(key, value)| (key.as_str(), value.as_deref())));
-        if new.parameters.iter().any(|(_, value)| value.is_some_and(|value| value.len() > LONGEST_VALUE)) {
+        let mode = place.there.as_ref().filter(|_| gives_mode).map_or(mode, |there| format!("{:o}", there.mode & 0o7777));
+        if gives_mode {
+            new.parameters.insert(1, ("mode", Some(&mode)));
+        }
+        if !new.is_short() {
             return self.mount_classic(&new, &place.fd, mount);
         }
-        if place.is_leaf && self.mount_leaf(&new, &place.fd, mount) {
+        let is_leaf = place.is_leaf || (*mounted && place.there.is_none());
+        if leaf.is_some_and(|leaf| is_leaf && self.mount_leaf(&leaf, &place.fd)) {
             self.placed(place.fd, true, mount);
             return Ok(());
         }
-        let made = match sys::new_mount_and_context(fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
-            Ok((made, context)) => {
-                self.spend(context);
-                place.gets_new = Some(fstype);
-                made
-            }
-            Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match fallback {
-                Some(path) => host_instead(path).map_err(|_| refused(error, mount))?,
-                None => return Err(refused(error, mount)),
-            },
-            Err(error) => return Err(refused(error, mount)),
-        };
+        let (made, is_new) = made.map_or_else(|| self.make(&new, mount), Ok)?;
+        place.gets_new = is_new.then_some(fstype);
         if *copy_up {
             copy::copy_up(&place.fd, &made)
                 .told(|| format!("cannot copy what is at {} into the new tmpfs", mount.destination))?;
@@ -95,26 +107,30 @@ impl RootFs {
         self.put(made, place, mount)
     }
 
-    /// mount(2) where it does the same, and nobody needs the new mount any more: it takes one call, and fsopen(2) up to ten. Whether it is
-    /// done; where it is not, fsopen(2) says why not.
-    fn mount_leaf(&mut self, new: &New, place: &OwnedFd, mount: &Mount) -> bool {
-        // It would make the filesystem itself read-only, and not only this mount of it.
-        const SAME: u64 = MountAttr::NOSUID.bits() | MountAttr::NODEV.bits() | MountAttr::NOEXEC.bits();
-        let plain = |text: &str| !text.contains([',', '"', '\\']);
-        let parameters = &new.parameters[1..];
-        let alike = mount.attr.attr_set() & !SAME == 0
-            && mount.attr_recursive.is_empty()
-            && mount.propagation.is_empty()
-            && mount.proc != ProcRule::IsProc
-            && !mount.readonly_last
-            && !copies_up(mount)
-            && parameters.iter().all(|(key, value)| plain(key) && superblock_flag(key).is_none() && value.is_none_or(plain));
-        if !alike {
-            return false;
+    /// Makes a new filesystem, or what stands in for one that the kernel refuses; and whether it is new.
+    fn make(&mut self, new: &New, mount: &Mount) -> Result<(OwnedFd, bool)> {
+        let Source::New { fallback, .. } = &mount.source else { return Err(Error::new(Kind::Peer, what(mount))) };
+        match sys::new_mount_and_context(new.fstype, new.parameters.iter().copied(), mount.attr.attr_set()) {
+            Ok((made, context)) => {
+                self.spend(context);
+                Ok((made, true))
+            }
+            Err(error) if matches!(error.errno, Errno::EPERM | Errno::EBUSY) => match fallback {
+                Some(path) => host_instead(path).map(|tree| (tree, false)).map_err(|_| refused(error, mount)),
+                None => Err(refused(error, mount)),
+            },
+            Err(error) => Err(refused(error, mount)),
         }
-        let data: Vec<String> =
-            parameters.iter().map(|(key, value)| value.map_or(key.to_string(), |value| format!("{key}={value}"))).collect();
-        sys::mount_classic(new.source, place, new.fstype, classic_flags(mount.attr), &data.join(",")).is_ok()
+    }
+
+    /// Puts the procfs on its name in the root. Only a directory can take it, so the kernel refuses a link that the image has there; and
+    /// nothing else is to be known of the place. Whether it is done.
+    fn put_in_root(&mut self, proc: &OwnedFd, mount: &Mount) -> bool {
+        let Some(name) = known::name_in_root(&mount.destination) else { return false };
+        let put = sys::move_mount_to(proc, &self.root, name).is_ok();
+        let covered = if put { self.known.cover(&mount.destination) } else { Vec::new() };
+        covered.into_iter().for_each(|fd| self.spend(fd));
+        put
     }
 
     /// mount(2), for parameters too long for fsconfig(2): the layers of an overlay.
@@ -130,8 +146,8 @@ impl RootFs {
                 (_, Some(value)) => data.push(format!("{key}={value}")),
             }
         }
-        sys::mount_classic(new.source, place, new.fstype, flags, &data.join(",")).told(told)?;
         self.forget_places();
+        sys::mount_classic(new.source, place, new.fstype, flags, &data.join(",")).told(told)?;
         let made = self.open_place(mount).told(told)?;
         self.after(made, mount, None)
     }
@@ -143,6 +159,13 @@ impl RootFs {
             Tree::FromRuntime(slot) => self.trees.take(*slot)?,
             Tree::Path(_) => self.host_tree(mount)?,
         };
+        // What the source is matters where something is to be made for it, and where not everything may be there. That a file is not put
+        // on a directory, the kernel sees to.
+        let is_plain = !*copy_symlink && mount.proc != ProcRule::IsProc && self.known.fresh_above(&mount.destination).is_none();
+        if is_plain && let Some((fd, _)) = self.certain_place(&mount.destination, None) {
+            set_attributes(&tree, mount)?;
+            return self.put(tree, Place { fd, there: None, is_leaf: false, gets_new: None }, mount);
+        }
         let source = fd::stat(&tree).told(told)?;
         if *copy_symlink && source.is_symlink() {
             return self.copy_symlink(&tree, mount);
@@ -155,7 +178,8 @@ impl RootFs {
                 .hint("labels and sysctls are written to /proc: only a procfs may be there"));
         }
         set_attributes(&tree, mount)?;
-        let place = self.place(mount, if source.is_dir() { Make::Directory } else { Make::File })?;
+        let make = if source.is_dir() { Make::Directory } else { Make::File };
+        let place = if is_plain { self.searched_place(mount, make)? } else { self.place(mount, make)? };
         self.put(tree, place, mount)
     }
 
@@ -220,11 +244,16 @@ impl RootFs {
 
     /// The place of a mount, made where nothing is.
     fn place<'a>(&mut self, mount: &Mount, make: Make) -> Result<Place<'a>> {
-        let told = || what(mount);
         let needs_mode = matches!(mount.source, Source::New { mode_of_destination: true, .. });
-        if !needs_mode && let Some((fd, is_leaf)) = self.certain_place(&mount.destination, make) {
+        if !needs_mode && let Some((fd, is_leaf)) = self.certain_place(&mount.destination, Some(make)) {
             return Ok(Place { fd, there: None, is_leaf, gets_new: None });
         }
+        self.searched_place(mount, make)
+    }
+
+    /// The same, as the image leads there.
+    fn searched_place<'a>(&mut self, mount: &Mount, make: Make) -> Result<Place<'a>> {
+        let told = || what(mount);
         let place = target::open_or_make(&self.root, &mount.destination, make, !mount.destination_nofollow).told(told)?;
         let there = fd::stat(&place).told(told)?;
         self.check_proc(&place, &there, mount)?;
@@ -331,7 +360,7 @@ struct Place<'a> {
     gets_new: Option<&'a str>,
 }
 
-fn copies_up(mount: &Mount) -> bool {
+pub(super) fn copies_up(mount: &Mount) -> bool {
     matches!(mount.source, Source::New { copy_up: true, .. })
 }
 
@@ -421,34 +450,6 @@ fn not_whole(fstype: &str) -> String {
             format!("{rule}; here the outer one is masked by mounts on {}{more}", shown.join(", "))
         }
     }
-}
-
-/// `MS_*` of mount(2) for mount attributes.
-fn classic_flags(attr: AttrChange) -> u64 {
-    const NAMES: [(u64, u64); 8] = [
-        (0x1, libc::MS_RDONLY),
-        (0x2, libc::MS_NOSUID),
-        (0x4, libc::MS_NODEV),
-        (0x8, libc::MS_NOEXEC),
-        (0x10, libc::MS_NOATIME),
-        (0x20, libc::MS_STRICTATIME),
-        (0x80, libc::MS_NODIRATIME),
-        (0x0020_0000, 256), // MS_NOSYMFOLLOW
-    ];
-    let set = attr.attr_set();
-    NAMES.iter().filter(|(bit, _)| set & bit != 0).fold(0, |flags, (_, flag)| flags | flag)
-}
-
-/// `MS_*` of mount(2) for the flags that fsconfig(2) takes by name.
-fn superblock_flag(name: &str) -> Option<u64> {
-    Some(match name {
-        "ro" => libc::MS_RDONLY,
-        "sync" => libc::MS_SYNCHRONOUS,
-        "dirsync" => libc::MS_DIRSYNC,
-        "mand" => libc::MS_MANDLOCK,
-        "lazytime" => libc::MS_LAZYTIME,
-        _ => return None,
-    })
 }
 
 /// The directory that a place is, open for reading.

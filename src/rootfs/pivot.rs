@@ -24,9 +24,10 @@ struct MountInfo {
 impl RootFs {
     /// Makes the root filesystem the root of this mount namespace, and takes the old root away: here, never on the host, with which its
     /// mounts may be `shared`. The working directory is the new root from then on.
-    pub fn pivot(&self, shared: bool) -> Result<()> {
+    pub fn pivot(&mut self, shared: bool) -> Result<()> {
         let what = || "cannot make the root filesystem the root".to_string();
         let old = shared.then(|| fd::open_dir_path("/")).transpose().told(what)?;
+        self.known.leave();
         sys::fchdir(&self.root).told(what)?;
         // With `.` twice the old root comes to lie on the new one, without a directory of its own for it.
         sys::pivot_root(".", ".").map_err(|error| {

@@ -127,6 +127,8 @@ struct Line {
     propagation: String,
     fstype: String,
     source: String,
+    /// Options of the filesystem.
+    filesystem: String,
 }
 
 fn mountinfo() -> Vec<Line> {
@@ -143,6 +145,7 @@ fn mountinfo() -> Vec<Line> {
                 propagation: left[6..].join(" "),
                 fstype: right[0].into(),
                 source: right[1].into(),
+                filesystem: right[2].into(),
             }
         })
         .collect()
@@ -199,7 +202,12 @@ fn a_container_as_engines_ask_for_it() {
         let dev = mounted(bundle.rootfs("dev"));
         assert_eq!((dev.fstype.as_str(), dev.source.as_str(), dev.options.as_str()), ("tmpfs", "tmpfs", "rw,nosuid"));
         assert_eq!(mounted(bundle.rootfs("sys")).options, "ro,nosuid,nodev,noexec,relatime");
-        assert_eq!(mounted(bundle.rootfs("sys/fs/cgroup")).fstype, "cgroup2");
+        let cgroup = mounted(bundle.rootfs("sys/fs/cgroup"));
+        assert_eq!((cgroup.fstype.as_str(), cgroup.source.as_str()), ("cgroup2", "cgroup"));
+        assert_eq!(cgroup.options, "ro,nosuid,nodev,noexec,relatime");
+        // It is the host's, which stays writable.
+        assert!(cgroup.filesystem.starts_with("rw"), "{cgroup:?}");
+        assert_eq!(mounted(bundle.rootfs("dev/shm")).filesystem, "rw,size=64k");
         assert!(mounted(bundle.rootfs("etc/hosts")).options.starts_with("ro,"));
         for (name, number) in
             [("null", 0x103), ("zero", 0x105), ("full", 0x107), ("random", 0x108), ("urandom", 0x109), ("tty", 0x500)]
@@ -289,6 +297,36 @@ fn sources_may_be_links_and_files() {
         bundle.setup.spec.mounts.clear();
         bundle.add("/copied", "bind", "host/link", &["bind", "copy-symlink"]);
         assert!(bundle.refused().contains("EEXIST"));
+    });
+}
+
+#[test]
+fn a_name_in_a_fresh_filesystem_may_be_taken() {
+    in_bundle(|mut bundle| {
+        symlink("/old", bundle.host("link")).unwrap();
+        bundle.add("/dev", "tmpfs", "tmpfs", &["mode=755"]);
+        bundle.add("/dev/link", "bind", "host/link", &["bind", "copy-symlink"]);
+        bundle.add("/dev/link", "devpts", "devpts", &["newinstance"]);
+        bundle.add("/dev/file", "bind", "host/file", &["bind"]);
+        bundle.add("/dev/twice", "tmpfs", "first", &["mode=700", "size=4k"]);
+        bundle.add("/dev/twice", "tmpfs", "second", &["mode=711", "size=8k"]);
+        bundle.add("/dev/twice/in", "mqueue", "mqueue", &[]);
+        bundle.add("/dev/after", "mqueue", "mqueue", &["nosuid"]);
+        let _rootfs = bundle.built();
+        assert_eq!(mounted(bundle.rootfs("old")).fstype, "devpts");
+        assert_eq!(fs::read_link(bundle.rootfs("dev/link")).unwrap(), Path::new("/old"));
+        assert_eq!(fs::read_to_string(bundle.rootfs("dev/file")).unwrap(), "of the host");
+        assert_eq!(mounted(bundle.rootfs("dev/twice")).source, "second");
+        assert_eq!(fs::metadata(bundle.rootfs("dev/twice")).unwrap().permissions().mode() & 0o777, 0o711);
+        assert_eq!(mounted(bundle.rootfs("dev/twice/in")).fstype, "mqueue");
+        assert_eq!(mounted(bundle.rootfs("dev/after")).options, "rw,nosuid,relatime");
+        // A file is in the way, and what the kernel does not like it says.
+        bundle.add("/dev/file", "mqueue", "mqueue", &[]);
+        assert!(bundle.refused().contains("ordinary directory"));
+        bundle.setup.spec.mounts.pop();
+        bundle.add("/dev/wrong", "devpts", "devpts", &["mode=9z"]);
+        let error = bundle.refused();
+        assert!(error.contains("/dev/wrong") && error.contains("fsconfig") && error.contains("9z"), "{error}");
     });
 }
 

@@ -209,11 +209,18 @@ pub fn set_propagation(path: impl AsRef<OsStr>, kind: Propagation, recursive: bo
 /// strings of up to a page, which [`new_mount`] cannot, and one call; the kernel does not say what it does not like. `flags` are `MS_*`.
 pub fn mount_classic(source: &str, onto: impl AsFd, fstype: &str, flags: u64, data: &str) -> Result<()> {
     fchdir(onto.as_fd())?;
+    mount_call(source, ".", fstype, flags, data, || call::fd(onto.as_fd()).to_string())
+}
+
+/// mount(2) of a new filesystem over `name` in the working directory, or over that itself (`.`).
+pub fn mount_here(source: &str, name: &str, fstype: &str, flags: u64, data: &str) -> Result<()> {
+    mount_call(source, name, fstype, flags, data, || format!("{name:?}"))
+}
+
+fn mount_call(source: &str, at: &str, fstype: &str, flags: u64, data: &str, shown: impl Fn() -> String) -> Result<()> {
     let flags = MsFlags::from_bits_retain(flags as libc::c_ulong);
-    nix::mount::mount(Some(source), ".", Some(fstype), flags, Some(data)).call(|| {
-        let target = call::fd(onto.as_fd());
-        format!("mount({source:?}, {target}, {fstype:?}, {}, {})", names(flags), text(OsStr::new(data)))
-    })
+    nix::mount::mount(Some(source), at, Some(fstype), flags, Some(data))
+        .call(|| format!("mount({source:?}, {}, {fstype:?}, {}, {})", shown(), names(flags), text(OsStr::new(data))))
 }
 
 /// mount(2) MS_MOVE of the mount at one path to another; for `--no-pivot`, where `/` cannot be a descriptor's target.

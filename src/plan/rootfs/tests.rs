@@ -235,7 +235,12 @@ fn chroot_instead_of_pivot() {
 fn cgroups_by_namespace_and_host() {
     let mut setup = setup();
     setup.add("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "ro"]);
-    assert!(matches!(setup.mount().source, Source::New { fstype, fallback: None, .. } if fstype == "cgroup2"));
+    assert!(matches!(setup.mount().source, Source::New { fstype, mounted: true, fallback: None, .. } if fstype == "cgroup2"));
+    for (cgroup, is_mounted) in [(CgroupMode::Hybrid, true), (CgroupMode::Legacy, false), (CgroupMode::Absent, false)] {
+        setup.host.cgroup = cgroup;
+        assert!(matches!(setup.mount().source, Source::New { mounted, .. } if mounted == is_mounted), "{cgroup:?}");
+    }
+    setup.host.cgroup = CgroupMode::Unified;
     setup.user_namespace();
     let source = setup.mount().source;
     assert!(matches!(source, Source::New { fallback: Some(path), .. } if path == "/sys/fs/cgroup/pod/test"));
