@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::bundle::{folder, wait_orphan};
@@ -52,6 +53,7 @@ pub const TESTS: &[Test] = &[
     ]),
     test!(failure_of_poststart_stops_the_container),
     test!(failure_of_poststop_is_a_warning).differs(&[("runc", "fails to delete")]),
+    test!(signals_before_the_program_are_kept_for_it).differs(&[("runc", "DIFF"), ("crun", "DIFF")]),
     test!(interrupted_while_a_hook_runs).differs(&[("runc", "waits for the hook"), ("crun", "leaves the hook running")]),
     test!(missing_hook_is_an_error),
     test!(relative_path_is_an_error).differs(&[("runc", "accepts it"), ("crun", "accepts it")]),
@@ -125,7 +127,7 @@ fn interrupted_while_a_hook_runs() {
         let run = bundle.run_call(&[]).spawn();
         eventually("the hook runs", || log().join("begun").exists());
         let start = Instant::now();
-        run.signal(nix::sys::signal::Signal::SIGINT);
+        run.signal(Signal::SIGINT);
         let output = run.finish();
         assert_eq!(output.code(), 1, "{kind}");
         assert!(output.stderr.contains("interrupted"), "{kind}: {}", output.stderr);
@@ -133,6 +135,29 @@ fn interrupted_while_a_hook_runs() {
         bundle.container().call(&["state"]).output().fails();
     }
     assert_eq!(read("ran"), "");
+}
+
+/// What asks for no end neither breaks the making off nor keeps what does from being heard; its program gets it.
+fn signals_before_the_program_are_kept_for_it() {
+    for end in [None, Some(Signal::SIGTERM)] {
+        let mut bundle = bundle("exec sleep 1000");
+        // The first process of a pid namespace would pass over what it does not handle.
+        bundle.namespace("pid", Some(""));
+        ["begun", "go"].iter().for_each(|name| fs::remove_file(log().join(name)).unwrap_or_default());
+        hook(&mut bundle, "createContainer", "echo begun >$log/begun; until [ -e $log/go ]; do sleep 0.01; done");
+        let run = bundle.run_call(&[]).spawn();
+        eventually("the hook runs", || log().join("begun").exists());
+        [Signal::SIGWINCH, Signal::SIGUSR1].into_iter().chain(end).for_each(|signal| run.signal(signal));
+        if end.is_none() {
+            fs::write(log().join("go"), "").unwrap();
+        }
+        let output = run.finish();
+        match end {
+            None => assert_eq!(output.code(), 128 + Signal::SIGUSR1 as i32, "{output:?}"),
+            Some(_) => assert!(output.code() == 1 && output.stderr.contains("interrupted"), "{output:?}"),
+        }
+        bundle.container().call(&["state"]).output().fails();
+    }
 }
 
 fn order_in_run() {

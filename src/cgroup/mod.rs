@@ -53,13 +53,12 @@ pub struct Cgroup {
 /// making the container fails, and that must never happen to somebody else's processes.
 pub fn check(plan: &CgroupPlan) -> Result<()> {
     // Mostly there is nothing, and one look by path is enough to know. What is there is opened as everything is.
-    let is_there = |saved: &&SavedDir| fd::exists(format!("{}{}", saved.mount, saved.path));
-    if let Some(saved) = plan.saved.v2.as_ref().filter(is_there)
+    if let Some(saved) = plan.saved.v2.as_ref().filter(|saved| path::is_there(saved, Tree::V2))
         && let Some(dir) = path::open_saved(saved, Tree::V2)?
     {
         v2::refuse_used(&dir)?;
     }
-    for saved in plan.saved.v1.iter().filter(is_there) {
+    for saved in plan.saved.v1.iter().filter(|saved| path::is_there(saved, Tree::V1)) {
         if let Some(dir) = path::open_saved(saved, Tree::V1)? {
             let pids = v1::pids(&dir)?;
             if !pids.is_empty() {

@@ -7,9 +7,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, Kind, Result, Told};
-use crate::linux::call;
 use crate::linux::fd::{self, OFlag, ResolveFlag, magic};
 use crate::linux::types::Errno;
+use crate::linux::{call, probe};
 use crate::plan::resources::{SavedDir, Tree};
 
 /// Largest cgroup file that is read whole: cgroup.procs of a very large container.
@@ -20,15 +20,35 @@ const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
     .union(ResolveFlag::RESOLVE_NO_MAGICLINKS)
     .union(ResolveFlag::RESOLVE_NO_XDEV);
 
+/// A directory that is open: for as long as it is held, or the root that the command has found and keeps open.
+#[derive(Debug)]
+enum Open {
+    Held(OwnedFd),
+    Kept(BorrowedFd<'static>),
+}
+
+impl AsFd for Open {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Open::Held(fd) => fd.as_fd(),
+            Open::Kept(fd) => *fd,
+        }
+    }
+}
+
 /// The root of a mounted hierarchy.
 pub struct Hierarchy {
-    fd: OwnedFd,
+    fd: Open,
     mount: String,
 }
 
 impl Hierarchy {
-    /// Opens the hierarchy mounted there; an error where something else is.
+    /// Opens the hierarchy mounted there; an error where something else is. The cgroup2 tree that this command has looked at need not be
+    /// opened again.
     pub fn open(mount: &str, tree: Tree) -> Result<Hierarchy> {
+        if let Some(root) = kept(mount, tree) {
+            return Ok(Hierarchy { fd: Open::Kept(root), mount: mount.to_string() });
+        }
         let fd = fd::open_dir(mount).told(|| format!("cannot open the cgroup hierarchy at {mount}"))?;
         let (want, name) = match tree {
             Tree::V2 => (magic::CGROUP2, "cgroup2"),
@@ -38,7 +58,7 @@ impl Hierarchy {
         if found != want {
             return Err(Error::new(Kind::Unsupported, format!("{mount} is not a {name} file system (its type is {found:#x})")));
         }
-        Ok(Hierarchy { fd, mount: mount.to_string() })
+        Ok(Hierarchy { fd: Open::Held(fd), mount: mount.to_string() })
     }
 
     /// Whether this is the one mounted there.
@@ -67,14 +87,18 @@ impl Hierarchy {
         let below = path.trim_start_matches('/');
         let (name, path) = if below.is_empty() { (".", self.mount.clone()) } else { (below, format!("{}/{below}", self.mount)) };
         let fd = fd::openat2(&self.fd, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, BENEATH)?;
-        Ok(Dir { fd, path })
+        Ok(Dir { fd: Open::Held(fd), path })
     }
+}
+
+fn kept(mount: &str, tree: Tree) -> Option<BorrowedFd<'static>> {
+    probe::cgroup2_root(mount).filter(|_| tree == Tree::V2)
 }
 
 /// One open cgroup.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    fd: Open,
     path: String,
 }
 
@@ -93,14 +117,14 @@ impl Dir {
     /// Opens a child; `name` is one component.
     pub fn child(&self, name: &str) -> call::Result<Dir> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        Ok(Dir { fd: fd::openat(&self.fd, name, flags, 0)?, path: format!("{}/{name}", self.path) })
+        Ok(Dir { fd: Open::Held(fd::openat(&self.fd, name, flags, 0)?), path: format!("{}/{name}", self.path) })
     }
 
     /// Opens a cgroup further down; an empty path is this one again.
     pub fn below(&self, path: &str) -> call::Result<Dir> {
         let (name, path) = if path.is_empty() { (".", self.path.clone()) } else { (path, format!("{}/{path}", self.path)) };
         let fd = fd::openat2(&self.fd, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, BENEATH)?;
-        Ok(Dir { fd, path })
+        Ok(Dir { fd: Open::Held(fd), path })
     }
 
     /// The names of its children; none where it is gone.
@@ -167,6 +191,15 @@ pub fn find_number(text: &str, key: &str) -> Option<u64> {
 pub fn parent_of(saved: &SavedDir, tree: Tree) -> Result<Option<(Dir, &str)>> {
     let (above, name) = split(&saved.path)?;
     Ok(open_path(&saved.mount, above, tree)?.map(|dir| (dir, name)))
+}
+
+/// Whether there is something at a saved path, by one look; also when that cannot be told. It is not to be acted upon, but opened then.
+pub fn is_there(saved: &SavedDir, tree: Tree) -> bool {
+    match (kept(&saved.mount, tree), saved.path.trim_start_matches('/')) {
+        (_, "") => true,
+        (Some(root), below) => fd::exists_below(root, below),
+        (None, _) => fd::exists(format!("{}{}", saved.mount, saved.path)),
+    }
 }
 
 /// A saved cgroup, open; none where it is gone.

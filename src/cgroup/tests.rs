@@ -10,8 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use super::*;
-use crate::linux::probe;
-use crate::linux::types::CgroupMode;
+use crate::linux::clone::unshare;
+use crate::linux::test_child::in_child;
+use crate::linux::types::{CgroupMode, Namespaces, Propagation};
+use crate::linux::{mount as mounts, probe};
 use crate::plan::resources::{Absent, SavedDir};
 
 /// Whether the tree is ours to play with; if not, says that `test` is skipped.
@@ -511,4 +513,32 @@ fn a_cgroup_is_given_over_below_the_limits() {
     drop((init, joining));
     again.remove(LONG).unwrap();
     assert!(!Path::new(&at).exists());
+}
+
+/// What is mounted over it meanwhile is not what the command looked at; a clone of the command has nothing of it open, and looks itself.
+#[test]
+fn the_root_is_that_which_was_looked_at() {
+    if !ours("the_root_is_that_which_was_looked_at") {
+        return;
+    }
+    // A thread is no clone, and can have mounts of its own.
+    let thread = std::thread::spawn(|| {
+        unshare(Namespaces::MOUNT).unwrap();
+        mounts::set_propagation("/", Propagation::Private, true).unwrap();
+        let (place, plan) = (mount(), on_v2("/looked-at"));
+        let saved = plan.saved.v2.as_ref().unwrap();
+        let opened = || path::Hierarchy::open(place, Tree::V2);
+        let identity = || fd::stat(opened().unwrap().into_root()).unwrap();
+        let root = identity();
+        let tmpfs = mounts::new_mount("tmpfs", [], 0).unwrap();
+        mounts::move_mount(&tmpfs, fd::open_dir_path("/sys/fs/cgroup").unwrap()).unwrap();
+        assert!(root.same_file(&identity()) && !path::is_there(saved, Tree::V2));
+        assert!(path::Hierarchy::open(place, Tree::V1).is_err(), "it is none of v1");
+        let cgroup = Cgroup::create(&plan).unwrap().0;
+        assert!(path::is_there(saved, Tree::V2) && check(&plan).is_ok());
+        in_child(|| assert!(opened().is_err()));
+        drop(cgroup);
+        assert!(Cgroup::remove_unused(&plan.saved).unwrap() && !path::is_there(saved, Tree::V2));
+    });
+    thread.join().unwrap();
 }

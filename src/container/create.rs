@@ -5,6 +5,7 @@
 //! 2. When a step fails, everything made so far is undone, in the reverse order, and the poststop hooks run.
 //! 3. `create` ends when the container's process waits at the start gate; `run` goes on to its program and, in the foreground, to its end.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::bundle::Bundle;
@@ -26,6 +27,7 @@ use crate::plan::{Host, Join, ParentOp, ParentStep, Plan, Request, Step, Verb};
 use crate::process::forward::Signals;
 use crate::process::gate;
 use crate::process::init::InitContext;
+use crate::process::init::stdio::Streams;
 use crate::process::sources::Sources;
 use crate::process::spawn::Spawned;
 use crate::rdt;
@@ -55,10 +57,11 @@ pub fn make_with(
 ) -> Result<u8> {
     let umask = UsualUmask::begin();
     let foreground = request.verb == Verb::Run && !request.detach;
-    if foreground && !request.no_subreaper {
+    if foreground && !request.no_subreaper && plan.leaves_orphans() {
         pid::set_child_subreaper(true).told(|| "cannot become a subreaper".to_string())?;
     }
-    let signals = if foreground { Some(Signals::take()?) } else { None };
+    // To the end of the command, and with it all that it has open.
+    let signals = foreground.then(Signals::take).transpose()?.map(ManuallyDrop::new);
     let store = Store::create(&request.root)?;
     // What the journal says of its maker, before there is anything to take back.
     let maker = maker(&store)?;
@@ -69,7 +72,7 @@ pub fn make_with(
         return Err(error.at("linux.cgroupsPath"));
     }
     let mut making = Making::new(request, host, bundle, plan, entry, warn, maker);
-    making.signals = signals.as_ref();
+    making.signals = signals.as_deref();
     let timed = debug.is_some() || trace::on();
     making.context.timed = timed;
     making.context.listener = listener;
@@ -122,18 +125,17 @@ pub fn make_with(
         let lack = || seen.or_else(|| cgroup.as_ref()?.lack_of_memory());
         tell_lack_of_memory(&lack, status, warn);
     }
-    // To remove a container takes as many descriptors as there are hierarchies of cgroups: these may be the last ones.
-    drop((witness, cgroup));
     // A run that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
-        match (&ended, delete::finish(&store, &entry, &state, &poststop)) {
+        let held = (witness, cgroup);
+        match (&ended, delete::finish(&store, &entry, (&state, &poststop), ended.is_ok(), held)) {
             (_, Ok(warnings)) => warnings.iter().for_each(|warning| warn(warning)),
             (Ok(_), Err(error)) => return Err(error),
             (Err(first), Err(also)) => return Err(first.clone().hint(format!("and the container could not be removed: {also}"))),
         }
     }
-    // The command ends now, and with it all that it has open.
-    std::mem::forget((store, entry, signals, umask));
+    // The command ends now.
+    std::mem::forget((store, entry, umask));
     ended
 }
 
@@ -189,7 +191,9 @@ struct Making<'a> {
     /// Of a foreground run: sees what the kernel says of its memory.
     witness: Option<Witness>,
     context: InitContext,
-    spawned: Option<Spawned>,
+    spawned: Option<Spawned<'a>>,
+    /// What its standard streams are, where it has got ours.
+    streams: Option<Streams>,
     poststop: Vec<crate::plan::Hook>,
     notify: Option<NotifySocket>,
     /// The pid file is ours to remove.
@@ -227,6 +231,7 @@ impl<'a> Making<'a> {
             witness: None,
             context,
             spawned: None,
+            streams: None,
             poststop,
             notify: None,
             pid_file_written: false,
@@ -249,8 +254,8 @@ impl<'a> Making<'a> {
     }
 
     /// Becomes readable when this is to be broken off.
-    fn interrupt(&self) -> Option<BorrowedFd<'a>> {
-        self.signals.map(Signals::ending)
+    fn interrupt(&self) -> Result<Option<BorrowedFd<'a>>> {
+        self.signals.map(Signals::ending).transpose()
     }
 
     /// One step of the runtime.
@@ -305,7 +310,8 @@ impl<'a> Making<'a> {
             ParentOp::AwaitExec => self.spawned()?.await_exec(),
             ParentOp::PoststartHooks => {
                 let state = self.state.for_hooks(Status::Running);
-                let run = || hooks::run_all_unless(&self.plan.hooks.poststart, &state, None, self.interrupt());
+                let interrupt = self.interrupt()?;
+                let run = || hooks::run_all_unless(&self.plan.hooks.poststart, &state, None, interrupt);
                 self.entry.while_hooks_run(&self.state, run)
             }
         }
@@ -316,7 +322,7 @@ impl<'a> Making<'a> {
         Sources { steps: &self.plan.child, trees: &self.plan.parent }
     }
 
-    fn spawned(&mut self) -> Result<&mut Spawned> {
+    fn spawned(&mut self) -> Result<&mut Spawned<'a>> {
         self.spawned.as_mut().ok_or_else(|| Error::new(Kind::Peer, "there is no process yet"))
     }
 }
@@ -396,18 +402,22 @@ impl Making<'_> {
         Ok(())
     }
 
+    fn has_terminal(&self) -> bool {
+        self.bundle.spec.process.as_deref().is_some_and(|process| process.terminal)
+    }
+
     fn clone_process(&mut self) -> Result<()> {
-        let context = std::mem::take(&mut self.context);
+        let mut context = std::mem::take(&mut self.context);
+        // With a terminal they are replaced. In another user namespace their owners have other numbers.
+        self.streams = if self.has_terminal() { None } else { init_process::look_at_streams() };
+        context.streams = self.streams.filter(|_| !self.plan.namespaces.contains(Namespaces::USER));
         let directory = self.cgroup.as_ref().and_then(Cgroup::clone_into);
         let cloned_into = directory.is_some();
         let begun = time::since_boot();
         let spawned = Spawned::clone(self.plan, context, &self.state.for_hooks(Status::Creating), directory)?;
         self.state.set_init_process(Identity::of(spawned.pid(), spawned.pidfd(), Some((begun, time::since_boot())))?);
         let spawned = self.spawned.insert(spawned);
-        if let Some(interrupt) = self.signals.map(Signals::ending) {
-            let copy = fd::dup_from(interrupt, 3).told(|| "cannot watch for signals".to_string())?;
-            spawned.heed(copy);
-        }
+        self.signals.into_iter().for_each(|signals| spawned.heed(signals));
         self.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.enter(self.state.init_process_pid, cloned_into))
     }
 
@@ -442,7 +452,7 @@ impl Making<'_> {
         self.spawned()?.await_hooks(sources)?;
         // Both kinds run after the environment is made and before the process leaves the host's root: it is `created` for neither yet.
         let state = self.state.for_hooks(Status::Creating);
-        let (directory, interrupt) = (Some(self.request.bundle.as_str()), self.interrupt());
+        let (directory, interrupt) = (Some(self.request.bundle.as_str()), self.interrupt()?);
         hooks::run_all_unless(&self.plan.hooks.prestart, &state, directory, interrupt)?;
         hooks::run_all_unless(&self.plan.hooks.create_runtime, &state, directory, interrupt)?;
         self.spawned()?.hooks_done()
@@ -450,10 +460,9 @@ impl Making<'_> {
 
     /// From here on the container exists, whatever becomes of the runtime.
     fn save_created(&mut self) -> Result<()> {
-        let terminal = self.bundle.spec.process.as_deref().is_some_and(|process| process.terminal);
-        self.state.external_descriptors = match terminal {
-            true => init_process::streams_of(self.state.init_process_pid),
-            false => init_process::own_streams(),
+        self.state.external_descriptors = match &self.streams {
+            Some(streams) => init_process::own_streams(streams),
+            None => init_process::streams_of(self.state.init_process_pid),
         };
         self.state.set_creator(None);
         self.entry.save_with(&self.state, &self.bundle.spec.mounts)

@@ -220,21 +220,39 @@ pub fn run_poststop(all: &[Hook], state: &State) -> Vec<String> {
 }
 
 /// After a foreground `run`: the process has ended, and what it leaves goes. Nobody comes back to a container that its command was to
-/// remove: what could not be done is tried once more.
-pub fn finish(store: &Store, entry: &Entry, state: &State, poststop: &[Hook]) -> Result<Vec<String>> {
-    if finish_once(store, entry, state).or_else(|_| finish_once(store, entry, state))? {
-        return Ok(run_poststop(poststop, state));
-    }
-    Ok(Vec::new())
+/// remove: what could not be done is tried once more, without what is `held` open until then, because there may be too few descriptors.
+/// `waited` says that we have taken the process's status: it is gone, and its number may be another's.
+pub fn finish<T>(
+    store: &Store,
+    entry: &Entry,
+    (state, poststop): (&State, &[Hook]),
+    waited: bool,
+    held: T,
+) -> Result<Vec<String>> {
+    let removed = match finish_once(store, entry, state, waited) {
+        Err(_) => {
+            drop(held);
+            finish_once(store, entry, state, waited)?
+        }
+        Ok(removed) => {
+            // The command ends soon, and with it all that it has open.
+            std::mem::forget(held);
+            removed
+        }
+    };
+    Ok(if removed { run_poststop(poststop, state) } else { Vec::new() })
 }
 
 /// Whether it was ours to remove: a directory that was removed since has been deleted by somebody else, whoever has its name by now.
-fn finish_once(store: &Store, entry: &Entry, state: &State) -> Result<bool> {
+fn finish_once(store: &Store, entry: &Entry, state: &State, waited: bool) -> Result<bool> {
     entry.lock()?;
     if entry.is_removed() {
         return Ok(false);
     }
-    destroy(state)?;
+    match waited {
+        true => remove_what_is_left(state, || Ok(None))?,
+        false => destroy(state)?,
+    }
     store.remove(entry)?;
     Ok(true)
 }

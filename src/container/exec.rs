@@ -97,7 +97,7 @@ pub fn exec(
 }
 
 /// Puts the process where it belongs, and waits until it runs its program.
-fn until_program(spawned: &mut Spawned, plan: &ExecPlan, place: Place, state: &State) -> Result<()> {
+fn until_program(spawned: &mut Spawned<'_>, plan: &ExecPlan, place: Place, state: &State) -> Result<()> {
     let _span = trace::span(|| "let the process go on, until the program runs".into());
     if plan.moved {
         place.enter(spawned.pid(), place.clone_into().is_some())?;
@@ -112,7 +112,7 @@ fn until_program(spawned: &mut Spawned, plan: &ExecPlan, place: Place, state: &S
     spawned.await_exec()
 }
 
-fn announce(spawned: &Spawned, request: &ExecRequest, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
+fn announce(spawned: &Spawned<'_>, request: &ExecRequest, pidfd_socket: Option<&OwnedFd>) -> Result<()> {
     if let Some(socket) = pidfd_socket {
         socket::send(socket, b"setns", &[spawned.pidfd()]).told(|| "cannot send the pidfd".to_string())?;
     }

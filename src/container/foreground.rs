@@ -13,7 +13,7 @@ use crate::process::spawn::Spawned;
 /// its cgroup says of memory goes to the witness. Where it cannot be waited for, it is killed: nobody would know of it, and its terminal
 /// is gone.
 pub fn wait(
-    mut spawned: Spawned,
+    mut spawned: Spawned<'_>,
     signals: &Signals,
     notify: Option<&NotifySocket>,
     witness: Option<(&Witness, &Cgroup)>,

@@ -5,8 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::state::State;
 use crate::error::Result;
-use crate::linux::fd;
 use crate::linux::fd::magic::PIPEFS;
+use crate::linux::fd::{self, Stat};
+use crate::process::init::stdio::Streams;
 
 /// A pidfd of the container's process, if it lives.
 pub fn open(state: &State) -> Result<Option<OwnedFd>> {
@@ -21,13 +22,17 @@ pub fn streams_of(pid: i32) -> Vec<String> {
     (0..3).map(|number| link(&format!("/proc/{pid}/fd/{number}"))).collect()
 }
 
-/// The same of this process: whoever has got its streams from it has the same. Of what has no name in the file system the link's text is
-/// known without the link, which costs a hundred times as much.
-pub fn own_streams() -> Vec<String> {
-    fd::standard_streams()
-        .into_iter()
-        .map(|stream| name(stream).unwrap_or_else(|| link(&format!("/proc/self/fd/{}", stream.as_raw_fd()))))
-        .collect()
+/// What this process's standard streams are; none where that cannot be seen.
+pub fn look_at_streams() -> Option<Streams> {
+    let [input, output, errors] = fd::standard_streams().map(|stream| fd::stat(stream).ok());
+    Some([input?, output?, errors?])
+}
+
+/// The same as [`streams_of`] of this process: whoever has got its streams from it has the same. Of what has no name in the file system the
+/// link's text is known without the link, which costs a hundred times as much.
+pub fn own_streams(seen: &Streams) -> Vec<String> {
+    let streams = fd::standard_streams().into_iter().zip(seen);
+    streams.map(|(fd, stat)| name(fd, stat).unwrap_or_else(|| link(&format!("/proc/self/fd/{}", fd.as_raw_fd())))).collect()
 }
 
 fn link(path: &str) -> String {
@@ -35,8 +40,7 @@ fn link(path: &str) -> String {
 }
 
 /// What the link of a descriptor says, where that can be told without it.
-fn name(stream: BorrowedFd<'_>) -> Option<String> {
-    let stat = fd::stat(stream).ok()?;
+fn name(stream: BorrowedFd<'_>, stat: &Stat) -> Option<String> {
     if stat.is_char_device(1, 3) {
         // Wherever it may be.
         Some("/dev/null".into())
@@ -66,7 +70,7 @@ mod tests {
         let (reader, writer) = files::pipe().unwrap();
         let (one, _other) = socket::pair(socket::Kind::Stream).unwrap();
         let null = files::open("/dev/null", files::OFlag::O_RDWR).unwrap();
-        let named = |fd: &OwnedFd| name(fd.as_fd());
+        let named = |fd: &OwnedFd| name(fd.as_fd(), &files::stat(fd).unwrap());
         for known in [&reader, &writer, &one, &null] {
             assert_eq!(named(known), Some(link(&format!("/proc/self/fd/{}", known.as_raw_fd()))));
         }
@@ -75,6 +79,6 @@ mod tests {
         for unknown in [&dir, &fifo, &zero] {
             assert_eq!(named(unknown), None);
         }
-        assert_eq!(own_streams(), streams_of(std::process::id() as i32));
+        assert_eq!(own_streams(&look_at_streams().unwrap()), streams_of(std::process::id() as i32));
     }
 }

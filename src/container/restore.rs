@@ -101,7 +101,9 @@ pub fn restore(
     let ended = forward::until_exit(pidfd.as_fd(), state.init_process_pid, &signals, master);
     // A restore that fails leaves no container, kept or not.
     if ended.is_err() || !request.keep {
-        delete::finish(&store, &entry, &state, &plan.hooks.poststop)?.iter().for_each(|warning| warn(warning));
+        delete::finish(&store, &entry, (&state, &plan.hooks.poststop), ended.is_ok(), ())?
+            .iter()
+            .for_each(|warning| warn(warning));
     }
     ended
 }
@@ -271,7 +273,7 @@ impl Restoring<'_> {
             options: &options,
             inherit,
             work: (work.as_ref().unwrap_or(&images), work_path),
-            patience: Patience::until(Some(signals.ending()), long),
+            patience: Patience::until(Some(signals.ending()?), long),
         };
         let response = criu.run(task, &mut |event| self.heard(event))?;
         self.see_restored(response.restored)
@@ -287,7 +289,7 @@ impl Restoring<'_> {
     fn heard(&mut self, event: Event) -> Result<()> {
         match event.name.as_str() {
             "setup-namespaces" => {
-                let (hooks, interrupt) = (&self.plan.hooks, Some(self.signals.ending()));
+                let (hooks, interrupt) = (&self.plan.hooks, Some(self.signals.ending()?));
                 let state = State { init_process_pid: event.pid, ..self.state.clone() }.for_hooks(Status::Creating);
                 hooks::run_all_unless(&hooks.prestart, &state, Some(&self.request.bundle), interrupt)?;
                 hooks::run_all_unless(&hooks.create_runtime, &state, Some(&self.request.bundle), interrupt)

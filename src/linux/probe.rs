@@ -2,8 +2,13 @@
 //! Facts about this kernel and this process, each asked by itself so that nobody pays for one he does not need. Called by
 //! `container::host`, and by commands that only want to know who they are.
 
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
+use super::fd::OFlag;
+use super::once::Once;
 use super::types::{CapSet, CgroupMode, KernelVersion, Namespaces};
 use super::{clone, cred, fd, pid, status};
 
@@ -54,7 +59,7 @@ fn maps_all_ids() -> bool {
 /// Whether this mount namespace belongs to this user namespace: root may only mount here, and copy mounts, if it does
 /// (mount_namespaces(7)). `unshare -Ur` without `-m` makes a root who may not.
 pub fn owns_mount_namespace() -> bool {
-    let identity = |namespace: super::call::Result<std::os::fd::OwnedFd>| namespace.and_then(fd::stat).ok();
+    let identity = |namespace: super::call::Result<OwnedFd>| namespace.and_then(fd::stat).ok();
     let owner = identity(clone::own_namespace(Namespaces::MOUNT).and_then(clone::owning_user_namespace));
     match (owner, identity(clone::own_namespace(Namespaces::USER))) {
         (Some(owner), Some(ours)) => owner.same_file(&ours),
@@ -97,18 +102,47 @@ pub fn last_capability() -> u8 {
     status::own().map_or(63, |status| KNOWN.max(63_u8.saturating_sub(status.bounding.0.leading_zeros() as u8)))
 }
 
+/// Where a cgroup2 tree is expected.
+const CGROUPS: &CStr = c"/sys/fs/cgroup";
+/// Where it is, beside those of v1.
+const CGROUPS_UNIFIED: &CStr = c"/sys/fs/cgroup/unified";
+
+/// The root of the cgroup2 tree, by the place of its mount, once [`cgroup_mode`] has found it. It stays open to the end: what a command
+/// does to its container's cgroup begins there, and needs neither look again nor one more descriptor.
+static CGROUP2: Once<(&CStr, OwnedFd)> = Once::unknown();
+
 /// Where the cgroup trees are, by the types of what is mounted there.
 pub fn cgroup_mode() -> CgroupMode {
-    let magic = |path| fd::statfs_path(path).map(|fs| fs.magic).ok();
-    if magic(c"/sys/fs/cgroup") == Some(fd::magic::CGROUP2) {
+    let top = mounted_at(CGROUPS);
+    if top == Some(fd::magic::CGROUP2) {
         return CgroupMode::Unified;
     }
-    if magic(c"/sys/fs/cgroup/unified") == Some(fd::magic::CGROUP2) {
+    if mounted_at(CGROUPS_UNIFIED) == Some(fd::magic::CGROUP2) {
         return CgroupMode::Hybrid;
     }
     // Any v1 hierarchy shows as a line with a controller's name.
     let v1 = small("/proc/self/cgroup").unwrap_or_default().lines().any(|line| !line.starts_with("0::"));
-    if v1 && magic(c"/sys/fs/cgroup").is_some() { CgroupMode::Legacy } else { CgroupMode::Absent }
+    if v1 && top.is_some() { CgroupMode::Legacy } else { CgroupMode::Absent }
+}
+
+/// The type of the file system there. Of a cgroup2 tree the root is kept, where it can be opened.
+fn mounted_at(place: &'static CStr) -> Option<u64> {
+    let look = |root: OwnedFd| fd::statfs(&root).map(|found| (found.magic, root));
+    match fd::open_dir(OsStr::from_bytes(place.to_bytes())).and_then(look) {
+        Ok((fd::magic::CGROUP2, root)) => {
+            CGROUP2.keep((place, root));
+            Some(fd::magic::CGROUP2)
+        }
+        Ok((other, _)) => Some(other),
+        Err(_) => fd::statfs_path(place).map(|found| found.magic).ok(),
+    }
+}
+
+/// The root of the cgroup2 tree that is mounted there, open for reading, where this process has found it. What is done to the container of
+/// a command is done in one tree, whatever is mounted meanwhile.
+pub fn cgroup2_root(mount: &str) -> Option<BorrowedFd<'static>> {
+    let (place, root) = CGROUP2.get()?;
+    (place.to_bytes() == mount.as_bytes()).then(|| root.as_fd())
 }
 
 /// This process's cgroup in the cgroup2 tree.
@@ -119,9 +153,13 @@ pub fn own_cgroup() -> String {
 
 /// The controllers that the root of the cgroup2 tree offers.
 pub fn v2_controllers() -> Vec<String> {
-    let at = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
-    let text = at.iter().find_map(|path| small(path)).unwrap_or_default();
-    text.split_whitespace().map(String::from).collect()
+    const FILE: &str = "cgroup.controllers";
+    let of_root = |root: &OwnedFd| fd::openat(root, FILE, OFlag::O_RDONLY, 0).and_then(|file| fd::read_record(file, SMALL));
+    let text = match CGROUP2.get() {
+        Some((_, root)) => of_root(root).ok().and_then(|bytes| String::from_utf8(bytes).ok()),
+        None => [CGROUPS, CGROUPS_UNIFIED].iter().find_map(|place| small(&format!("{}/{FILE}", place.to_string_lossy()))),
+    };
+    text.unwrap_or_default().split_whitespace().map(String::from).collect()
 }
 
 /// Where a program is installed; a fixed list of directories, because callers may have no PATH.

@@ -162,19 +162,23 @@ pub struct Info {
     pub pid: i32,
 }
 
-/// The next signal of a [`signalfd`], or `None` where none is waiting.
-pub fn read_signal(fd: impl AsFd) -> Result<Option<Info>> {
-    let mut buffer = [0u8; size_of::<libc::signalfd_siginfo>()];
-    match retry(|| nix::unistd::read(fd.as_fd(), &mut buffer)) {
-        Err(Errno::EAGAIN) => Ok(None),
-        Err(errno) => Err(errno).call(|| format!("read({})", call::raw_fd(fd.as_fd().as_raw_fd()))),
-        Ok(length) if length < buffer.len() => Ok(None),
-        Ok(_) => {
-            let word = |at: usize| u32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]]) as i32;
-            // struct signalfd_siginfo: ssi_signo at 0, ssi_pid at 12.
-            Ok(Some(Info { signal: word(0), pid: word(12) }))
-        }
-    }
+/// As many signals as one [`read_signals`] takes.
+pub const AT_ONCE: usize = 8;
+
+/// The next signals of a [`signalfd`], at most [`AT_ONCE`]: fewer are all that are waiting.
+pub fn read_signals(fd: impl AsFd) -> Result<Vec<Info>> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut buffer = [0u8; AT_ONCE * SIZE];
+    let length = match retry(|| nix::unistd::read(fd.as_fd(), &mut buffer)) {
+        Err(Errno::EAGAIN) => 0,
+        other => other.call(|| format!("read({})", call::raw_fd(fd.as_fd().as_raw_fd())))?,
+    };
+    let info = |bytes: &[u8]| {
+        let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as i32;
+        // struct signalfd_siginfo: ssi_signo at 0, ssi_pid at 12.
+        Info { signal: word(0), pid: word(12) }
+    };
+    Ok(buffer[..length].chunks_exact(SIZE).map(info).collect())
 }
 
 #[cfg(test)]
@@ -253,10 +257,17 @@ mod tests {
             let set = Set::of(&[libc::SIGUSR1, 40]);
             assert_eq!(set_mask(set).unwrap(), Set::EMPTY);
             let fd = signalfd(set).unwrap();
-            assert_eq!(read_signal(&fd).unwrap(), None);
+            assert_eq!(read_signals(&fd).unwrap(), []);
             pid::kill(pid::getpid(), 40).unwrap();
             assert!(pid::wait_readable(&fd, None).unwrap());
-            assert_eq!(read_signal(&fd).unwrap(), Some(Info { signal: 40, pid: pid::getpid() }));
+            let sent = |signal| Info { signal, pid: pid::getpid() };
+            assert_eq!(read_signals(&fd).unwrap(), [sent(40)]);
+            // Those of real time are queued, each of them, behind the others.
+            (0..AT_ONCE).for_each(|_| pid::kill(pid::getpid(), 40).unwrap());
+            pid::kill(pid::getpid(), libc::SIGUSR1).unwrap();
+            let first = read_signals(&fd).unwrap();
+            assert_eq!((first.len(), first[0], first[AT_ONCE - 1]), (AT_ONCE, sent(libc::SIGUSR1), sent(40)));
+            assert_eq!(read_signals(&fd).unwrap(), [sent(40)]);
             assert_eq!(set_mask(Set::ALL.without(&[1])).unwrap(), set);
         });
     }

@@ -71,6 +71,19 @@ fn plans_of_the_fixtures_are_as_they_were() {
     assert!(changed.is_empty(), "plans changed (BLESS=1 takes them over):\n{}", changed.join("\n"));
 }
 
+#[test]
+fn what_has_a_pid_namespace_of_its_own_leaves_nobody_to_the_runtime() {
+    each(|name, plan| {
+        let without_hooks =
+            |create| Plan { hooks: Hooks::default(), spawn: Spawn { create, ..plan.spawn.clone() }, ..plan.clone() };
+        let own = without_hooks(Namespaces::PID | Namespaces::MOUNT);
+        assert!(!own.leaves_orphans() && without_hooks(Namespaces::MOUNT).leaves_orphans(), "{name}");
+        let at = "hooks.poststop[0]".to_string();
+        let hook = Hook { path: "/x".into(), args: vec![], env: None, timeout_s: None, output: HookOutput::default(), at };
+        assert!(Plan { hooks: Hooks { poststop: vec![hook], ..Hooks::default() }, ..own }.leaves_orphans(), "{name}");
+    });
+}
+
 /// The order that safety rests on holds in every plan.
 #[test]
 fn what_must_come_first_comes_first() {

@@ -69,6 +69,14 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+impl Plan {
+    /// Whether processes can be left to the runtime, if it is the subreaper of what it makes (prctl(2), PR_SET_CHILD_SUBREAPER): by hooks,
+    /// and by the container unless it has a new pid namespace, whose first process gets all that is left in it.
+    pub fn leaves_orphans(&self) -> bool {
+        !self.spawn.create.contains(Namespaces::PID) || self.hooks != Hooks::default()
+    }
+}
+
 /// How the container's process comes to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spawn {

@@ -28,7 +28,7 @@ pub fn join(
     context: InitContext,
     state: &HookState,
     cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Spawned> {
+) -> Result<Spawned<'static>> {
     init::last::check_inherited(plan.exec.inherited_fds)?;
     let entered = plan.enter_before_clone | plan.enter_after_clone;
     let _lent = entered.contains(Namespaces::USER).then(|| limits::lend(&plan.child));

@@ -2,7 +2,9 @@
 //! The foreground: `run` and `exec` that stay until the process ends. One poll(2) loop passes signals on, copies the terminal both ways,
 //! keeps its size, and reaps what is left to us; nothing is waited for by SIGCHLD alone.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::error::{Error, Result, Told};
 use crate::linux::pid::{self, Exit, PollFd, PollFlags};
@@ -15,8 +17,8 @@ use crate::process::terminal::Joined;
 pub struct Signals {
     fd: OwnedFd,
     before: Set,
-    /// Readable while a signal waits that asks for an end. They stay to be read from the other.
-    ending: OwnedFd,
+    /// Readable while a signal waits that asks for an end. They stay to be read from the other. Mostly nobody needs it.
+    ending: OnceCell<OwnedFd>,
 }
 
 /// What a person or a service manager sends to end a command.
@@ -30,13 +32,27 @@ impl Signals {
         let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
         let set = Set::ALL.without(&own);
         let before = signal::set_mask(set).told(told)?;
-        let ending = signal::signalfd(Set::of(&ENDING)).told(told)?;
-        Ok(Signals { fd: signal::signalfd(set).told(told)?, before, ending })
+        Ok(Signals { fd: signal::signalfd(set).told(told)?, before, ending: OnceCell::new() })
     }
 
     /// What becomes readable when the command shall end. As long as there is no program, nobody else would heed that.
-    pub fn ending(&self) -> BorrowedFd<'_> {
-        self.ending.as_fd()
+    pub fn ending(&self) -> Result<BorrowedFd<'_>> {
+        if self.ending.get().is_none() {
+            let made = signal::signalfd(Set::of(&ENDING)).told(|| "cannot watch for signals".to_string())?;
+            return Ok(self.ending.get_or_init(|| made).as_fd());
+        }
+        Ok(self.some())
+    }
+
+    /// What becomes readable at the latest then, for whoever asks [`Signals::ask_for_an_end`] whether it is so: any signal may have come
+    /// at first, and once that has been asked, no other any more.
+    pub fn some(&self) -> BorrowedFd<'_> {
+        self.ending.get().unwrap_or(&self.fd).as_fd()
+    }
+
+    /// Whether the command shall end.
+    pub fn ask_for_an_end(&self) -> Result<bool> {
+        pid::wait_readable(self.ending()?, Some(Duration::ZERO)).told(|| "cannot watch for signals".to_string())
     }
 
     /// The mask as it was.
@@ -77,7 +93,8 @@ pub fn until_exit_watching(
         pid::poll(&mut fds, None).told(told)?;
         let (ended, signalled) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
         let heard: Vec<bool> = fds[2..2 + watches.len()].iter().map(|fd| fd.any() == Some(true)).collect();
-        if signalled {
+        // To one that has ended nothing can be passed on, and whoever it has left to us is nobody's concern any more.
+        if signalled && !ended {
             pass_on(pidfd, own_pid, signals, terminal.as_ref())?;
         }
         look_after(&mut watches, &heard)?;
@@ -106,20 +123,25 @@ fn look_after(watches: &mut Vec<Watch<'_>>, heard: &[bool]) -> Result<()> {
 
 /// Every signal that is waiting: to the process; the size of the terminal is ours to keep, dead children are ours to reap.
 fn pass_on(pidfd: BorrowedFd<'_>, own_pid: i32, signals: &Signals, terminal: Option<&Joined>) -> Result<()> {
-    while let Some(info) = signal::read_signal(&signals.fd).told(|| "cannot read a signal".to_string())? {
-        match info.signal {
-            libc::SIGCHLD => reap_others(own_pid),
-            libc::SIGURG => {}
-            libc::SIGWINCH if terminal.is_some() => terminal.into_iter().for_each(Joined::resize),
-            number => match pid::send_signal(pidfd, number) {
-                Err(error) if error.errno != Errno::ESRCH => {
-                    return Err(Error::from(error).doing(format!("cannot pass signal {number} on")));
-                }
-                _ => {}
-            },
+    loop {
+        let came = signal::read_signals(&signals.fd).told(|| "cannot read a signal".to_string())?;
+        for info in &came {
+            match info.signal {
+                libc::SIGCHLD => reap_others(own_pid),
+                libc::SIGURG => {}
+                libc::SIGWINCH if terminal.is_some() => terminal.into_iter().for_each(Joined::resize),
+                number => match pid::send_signal(pidfd, number) {
+                    Err(error) if error.errno != Errno::ESRCH => {
+                        return Err(Error::from(error).doing(format!("cannot pass signal {number} on")));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        if came.len() < signal::AT_ONCE {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reaps orphans of the container that were given to us, but not the process itself, whose end is read by its pidfd.
@@ -139,7 +161,7 @@ pub fn status(exit: Exit) -> u8 {
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::linux::clone::{CloneArgs, Cloned, clone3, execve, exit_now};
@@ -181,6 +203,22 @@ mod tests {
             assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, None).unwrap(), 9);
             let (pid, pidfd) = shell("kill -KILL $$", None);
             assert_eq!(until_exit(pidfd.as_fd(), pid, &signals, None).unwrap(), 137);
+        });
+    }
+
+    #[test]
+    fn what_asks_for_an_end_is_told_from_the_rest_and_stays() {
+        in_child(|| {
+            let signals = Signals::take().unwrap();
+            let readable = |fd: BorrowedFd<'_>| pid::wait_readable(fd, Some(Duration::ZERO)).unwrap();
+            assert!(!readable(signals.some()));
+            pid::kill(pid::getpid(), libc::SIGUSR1).unwrap();
+            assert!(readable(signals.some()) && !signals.ask_for_an_end().unwrap());
+            assert!(!readable(signals.some()), "now it is about the end alone");
+            pid::kill(pid::getpid(), libc::SIGTERM).unwrap();
+            assert!(readable(signals.some()) && signals.ask_for_an_end().unwrap() && readable(signals.ending().unwrap()));
+            let came = signal::read_signals(&signals.fd).unwrap();
+            assert_eq!(came.iter().map(|info| info.signal).collect::<Vec<_>>(), [libc::SIGUSR1, libc::SIGTERM]);
         });
     }
 

@@ -18,6 +18,7 @@ use crate::linux::types::{Errno, Namespaces};
 use crate::linux::{cred, environment, exe, probe, proc, signal, socket};
 use crate::plan::step::{Op, Step};
 use crate::plan::{Join, Plan, Shape, Spawn};
+use crate::process::forward::Signals;
 use crate::process::init::{self, InitContext, Work, namespaces};
 use crate::process::sources::Sources;
 use crate::process::sync::{Channel, ToChild, ToParent};
@@ -29,7 +30,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 /// A container's process that is not on its own yet. Until it is, dropping this kills it.
 #[derive(Debug)]
-pub struct Spawned {
+pub struct Spawned<'a> {
     pid: i32,
     pidfd: OwnedFd,
     channel: Channel,
@@ -40,18 +41,18 @@ pub struct Spawned {
     gated: bool,
     /// It is ours to kill, and to wait for.
     ours: bool,
-    /// Becomes readable when nobody wants it to be made any more.
-    interrupt: Option<OwnedFd>,
+    /// They tell when nobody wants it to be made any more.
+    signals: Option<&'a Signals>,
     /// What it has told of when its steps began.
     times: Times,
     /// When it closed its end, where times are wanted.
     ended: u64,
 }
 
-impl Spawned {
+impl<'a> Spawned<'a> {
     /// Makes a container's process. In the new process, which never returns from here, its part of the plan begins at once. `context`
     /// holds what the earlier steps opened for it, `state` what its hooks are told, `cgroup` is the cgroup2 directory it starts in.
-    pub fn clone(plan: &Plan, context: InitContext, state: &HookState, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawned> {
+    pub fn clone(plan: &Plan, context: InitContext, state: &HookState, cgroup: Option<BorrowedFd<'_>>) -> Result<Spawned<'a>> {
         init::last::check_inherited(plan.exec.inherited_fds)?;
         let work = Work { steps: &plan.child, hooks: &plan.hooks, exec: &plan.exec, state };
         let args = CloneArgs { into_cgroup: cgroup, ..CloneArgs::default() };
@@ -72,7 +73,11 @@ impl Spawned {
     }
 
     /// A new process, in which `child` runs, which does not return.
-    pub(super) fn begin(args: CloneArgs<'_>, context: InitContext, child: impl FnOnce(InitContext, Channel)) -> Result<Spawned> {
+    pub(super) fn begin(
+        args: CloneArgs<'_>,
+        context: InitContext,
+        child: impl FnOnce(InitContext, Channel),
+    ) -> Result<Spawned<'a>> {
         let told = || "cannot make the container's process".to_string();
         let (ours, theirs) = Channel::pair().told(told)?;
         let (gated, ignored) = (context.gate.is_some(), signal::ignored());
@@ -100,7 +105,7 @@ impl Spawned {
                     maps_missing: false,
                     gated,
                     ours: true,
-                    interrupt: None,
+                    signals: None,
                     times: Times::default(),
                     ended: 0,
                 })
@@ -115,7 +120,7 @@ impl Spawned {
         namespaces: Namespaces,
         context: InitContext,
         work: &Work<'_>,
-    ) -> Result<Spawned> {
+    ) -> Result<Spawned<'a>> {
         let first = |context: InitContext, channel: Channel| {
             let entered = begin_first(work, &context, &channel).and_then(|()| match &context.enter {
                 Some((process, _)) => namespaces::enter(process, namespaces),
@@ -127,7 +132,7 @@ impl Spawned {
     }
 
     /// From the first of two processes to the second, which is the container's.
-    fn second(mut self) -> Result<Spawned> {
+    fn second(mut self) -> Result<Spawned<'a>> {
         let ToParent::Cloned { pid } = self.next(Sources::default())? else { return Err(out_of_turn()) };
         self.pid = i32::try_from(pid).map_err(|_| out_of_turn())?;
         // It is our child and nobody has waited for it: this number is its own for as long as we do not.
@@ -137,9 +142,9 @@ impl Spawned {
         Ok(self)
     }
 
-    /// While it is waited for, an error comes of it when this becomes readable.
-    pub fn heed(&mut self, interrupt: OwnedFd) {
-        self.interrupt = Some(interrupt);
+    /// While it is waited for, an error comes of it when one of them asks for an end.
+    pub fn heed(&mut self, signals: &'a Signals) {
+        self.signals = Some(signals);
     }
 
     /// When its steps began, as far as it has told, where it was asked.
@@ -290,16 +295,24 @@ impl Spawned {
     /// Its next word; none when it has closed its end and said all.
     fn hear(&mut self) -> Result<Option<ToParent>> {
         let told = || "cannot hear the container's process".to_string();
-        let mut fds =
-            vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.interrupt.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        pid::poll(&mut fds, None).told(told)?;
-        // A process that has ended can have left words, but nothing that could be waited for: somebody else might hold its end.
-        let interrupted = fds.get(2).is_some_and(|fd| fd.any() == Some(true));
-        let said = fds[0].any() == Some(true) || pid::wait_readable(&self.channel, Some(Duration::ZERO)).told(told)?;
-        if interrupted && !said {
-            return Err(Error::new(Kind::Peer, "interrupted by a signal before the container's program ran"));
-        }
+        let said = loop {
+            let signals = self.signals.map(Signals::some);
+            let heard = [self.channel.as_fd(), self.pidfd.as_fd()].into_iter().chain(signals);
+            let mut fds: Vec<_> = heard.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            pid::poll(&mut fds, None).told(told)?;
+            let ready = |at: usize| fds.get(at).is_some_and(|fd| fd.any() == Some(true));
+            // A process that has ended can have left words, but nothing that could be waited for: somebody else might hold its end.
+            let said = ready(0) || pid::wait_readable(&self.channel, Some(Duration::ZERO)).told(told)?;
+            if let (Some(signals), true) = (self.signals, ready(2) && !said)
+                && signals.ask_for_an_end()?
+            {
+                return Err(Error::new(Kind::Peer, "interrupted by a signal before the container's program ran"));
+            }
+            // Else a signal came that is for the program, which does not run yet.
+            if said || ready(1) {
+                break said;
+            }
+        };
         let heard = if said { self.channel.receive::<ToParent>().told(told)? } else { None };
         if heard.is_none() {
             self.ended = trace::stamp();
@@ -340,7 +353,7 @@ impl Spawned {
     }
 }
 
-impl Drop for Spawned {
+impl Drop for Spawned<'_> {
     /// Kills and reaps a process that is not on its own yet: nothing of it may be left when a create has failed.
     fn drop(&mut self) {
         if !self.ours {

@@ -82,7 +82,7 @@ fn smallest() -> Plan {
     plan::create(&parse_config(config).unwrap(), &request, &Host::example()).unwrap()
 }
 
-fn spawn(plan: &Plan, context: InitContext) -> Spawned {
+fn spawn(plan: &Plan, context: InitContext) -> Spawned<'static> {
     Spawned::clone(plan, context, &HookState { id: "c".into(), ..HookState::default() }, None).unwrap()
 }
 

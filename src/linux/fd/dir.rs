@@ -63,6 +63,12 @@ pub fn exists(path: impl AsRef<OsStr>) -> bool {
     nix::unistd::access(path.as_ref(), nix::unistd::AccessFlags::F_OK) != Err(Errno::ENOENT)
 }
 
+/// As [`exists`], at a path below an open directory: for cgroups, among which there are no links.
+pub fn exists_below(dir: impl AsFd, path: &str) -> bool {
+    let asked = nix::unistd::faccessat(dir.as_fd(), path, nix::unistd::AccessFlags::F_OK, nix::fcntl::AtFlags::empty());
+    asked != Err(Errno::ENOENT)
+}
+
 /// openat(2), never following a symbolic link at `leaf` (O_NOFOLLOW|O_CLOEXEC are added).
 pub fn openat(dir: impl AsFd, leaf: impl AsRef<OsStr>, flags: OFlag, mode: u32) -> Result<OwnedFd> {
     let leaf = leaf.as_ref();

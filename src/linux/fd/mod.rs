@@ -16,8 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag};
 
 pub use dir::{
-    Entry, entries, exists, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path, open_if,
-    open_to_append, openat, readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink, unlinkat,
+    Entry, entries, exists, exists_below, link_fd, mkdir, mkdirat, mkfifoat, mknodat, names, open, open_dir, open_dir_path,
+    open_if, open_to_append, openat, readlink, readlink_fd, readlinkat, remove_contents, renameat, rmdirat, symlinkat, unlink,
+    unlinkat,
 };
 pub use file::{
     PRIVATE, copy_contents, create_file_at, create_file_of, publish_file, read_at, read_bounded, read_file_bounded, read_more,

@@ -78,6 +78,8 @@ pub struct InitContext {
     pub timed: bool,
     /// The signals that the runtime ignored when it made the process.
     pub ignored: Set,
+    /// The standard streams, which stay what they are, as the runtime has seen them.
+    pub streams: Option<stdio::Streams>,
 }
 
 impl InitContext {
@@ -149,13 +151,14 @@ struct Init<'a> {
     marks: Vec<u64>,
     last: last::Last,
     ignored: Set,
+    streams: Option<stdio::Streams>,
 }
 
 impl<'a> Init<'a> {
     fn new(work: Work<'a>, context: InitContext, channel: Option<Channel>) -> Init<'a> {
         let given = context.fds();
         let InitContext { trees, pinned, namespaces: joins, console_socket: console, gate, listener, .. } = context;
-        let InitContext { hook_output, enter, hide, timed, ignored, .. } = context;
+        let InitContext { hook_output, enter, hide, timed, ignored, streams, .. } = context;
         Init {
             work,
             done: 0,
@@ -184,6 +187,7 @@ impl<'a> Init<'a> {
             marks: Vec::new(),
             last: last::Last::default(),
             ignored,
+            streams,
         }
     }
 
@@ -311,7 +315,10 @@ impl<'a> Init<'a> {
             Op::Sysctl { key, value } => self.sysctl(key, value),
             Op::ApparmorProfile(profile) => namespaces::apparmor_profile(self.proc()?, profile),
             Op::SelinuxLabel(label) => namespaces::selinux_label(self.proc()?, label),
-            Op::OwnStdio { uid } => stdio::own(self.rootfs()?, *uid),
+            Op::OwnStdio { uid } => {
+                let seen = self.streams.take();
+                stdio::own(self.rootfs()?, *uid, seen.as_ref())
+            }
             Op::Identity(identity) => self.become_user(identity),
             Op::WorkingDirectory { path, made } => self.enter_directory(path, *made),
             Op::NoNewPrivileges => cred::set_no_new_privileges().told(|| "cannot give up new privileges".into()),

@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::{Code, Error, Kind, Result, Told};
-use crate::linux::fd::{self, OFlag, Root};
+use crate::linux::fd::{self, OFlag, Root, Stat};
 use crate::linux::types::Errno;
 use crate::linux::{mount, socket, tty};
 use crate::process::sync::ToParent;
@@ -18,13 +18,17 @@ use super::Init;
 /// What goes with the master over a console socket: at least one byte must; runc's word for it, which clients show.
 const MASTER_NAME: &[u8] = b"/dev/ptmx";
 
+/// What the standard streams are: each as statx(2) says it.
+pub type Streams = [Stat; 3];
+
 /// Gives the standard streams to the program's user, where they are not his already, as an engine expects that made them as root. A
-/// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's.
-pub fn own(rootfs: &mut RootFs, uid: u32) -> Result<()> {
+/// /dev/null of the host is replaced by the container's own instead: through it the container could change the mode of the host's. The
+/// runtime may have `seen` what they are, as this user namespace has it.
+pub fn own(rootfs: &mut RootFs, uid: u32, seen: Option<&Streams>) -> Result<()> {
     // The container's, once it has been asked for.
     let mut null = None;
     for (number, stream) in fd::standard_streams().into_iter().enumerate() {
-        own_stream(rootfs, number as RawFd, stream, uid, &mut null)?;
+        own_stream(rootfs, number as RawFd, stream, seen.map(|seen| seen[number]), uid, &mut null)?;
     }
     null.flatten().into_iter().for_each(|null| rootfs.spend(null));
     Ok(())
@@ -34,11 +38,12 @@ fn own_stream(
     rootfs: &RootFs,
     number: RawFd,
     stream: BorrowedFd<'_>,
+    seen: Option<Stat>,
     uid: u32,
     null: &mut Option<Option<OwnedFd>>,
 ) -> Result<()> {
     let told = || format!("cannot prepare standard stream {number}");
-    let stat = fd::stat(stream).told(told)?;
+    let stat = seen.map_or_else(|| fd::stat(stream).told(told), Ok)?;
     if stat.is_char_device(1, 3) {
         let null = match null {
             Some(known) => known,
