@@ -41,9 +41,14 @@ fn plain(path: &str) -> Option<&str> {
     path.split('/').all(|name| !matches!(name, "" | "." | "..")).then_some(path)
 }
 
-/// The only name in this path.
+/// The only name in this path from the root on.
 pub(super) fn name_in_root(path: &str) -> Option<&str> {
-    plain(path).filter(|name| !name.contains('/'))
+    path.strip_prefix('/').and_then(only_name)
+}
+
+/// The path, where it is nothing but a name.
+pub(super) fn only_name(path: &str) -> Option<&str> {
+    (!matches!(path, "" | "." | "..") && !path.contains('/')).then_some(path)
 }
 
 /// What is left of a path below another.
@@ -78,6 +83,13 @@ impl Known {
         let (parent, name) = plain(path)?.rsplit_once('/')?;
         let index = self.mounts.iter().position(|known| known.path == parent)?;
         self.mounts[index].fresh.then_some((index, name))
+    }
+
+    /// The filesystem that this path is a name in the root of, and that name.
+    pub(super) fn above<'a>(&self, path: &'a str) -> Option<(BorrowedFd<'_>, &'a str)> {
+        let (parent, name) = plain(path)?.rsplit_once('/')?;
+        let above = self.mounts.iter().find(|known| known.path == parent)?;
+        Some((above.root.as_fd(), name))
     }
 
     /// Makes one of them the working directory.

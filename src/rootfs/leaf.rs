@@ -40,8 +40,15 @@ impl<'a> Leaf<'a> {
         alike.then(|| Leaf { fstype: new.fstype, source: new.source, flags: classic_flags(mount.attr), data: data() })
     }
 
+    /// An empty tmpfs without room.
+    pub(super) fn empty(attr: MountAttr) -> Leaf<'static> {
+        let mut wanted = AttrChange::default();
+        wanted.set(attr);
+        Leaf { fstype: "tmpfs", source: "tmpfs", flags: classic_flags(wanted), data: "nr_blocks=1,nr_inodes=1".to_string() }
+    }
+
     /// Mounts it at `place`, which is `.` or a name in the working directory; whether it is done.
-    fn mount_at(&self, place: &str) -> bool {
+    pub(super) fn mount_at(&self, place: &str) -> bool {
         sys::mount_here(self.source, place, self.fstype, self.flags, &self.data).is_ok()
     }
 }

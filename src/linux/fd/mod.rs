@@ -138,6 +138,16 @@ pub fn statat(dir: impl AsFd, leaf: impl AsRef<std::ffi::OsStr>) -> Result<Stat>
     statx(dir.as_fd().as_raw_fd(), &leaf, libc::AT_SYMLINK_NOFOLLOW)
 }
 
+/// As [`statat`]; none where nothing is, which is often the answer and no error.
+pub fn find_at(dir: impl AsFd, leaf: &str) -> Result<Option<Stat>> {
+    let path = call::c_path(leaf.as_ref(), "statx")?;
+    let dir = dir.as_fd().as_raw_fd();
+    match statx_raw(dir, &path, libc::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(None),
+        other => other.map(Some).call(|| format!("statx({}, {path:?}, AT_SYMLINK_NOFOLLOW)", call::raw_fd(dir))),
+    }
+}
+
 /// statx(2) of a path of the host, following symbolic links.
 pub fn stat_path(path: impl AsRef<std::ffi::OsStr>) -> Result<Stat> {
     let path = call::c_path(path.as_ref(), "statx")?;
@@ -145,11 +155,14 @@ pub fn stat_path(path: impl AsRef<std::ffi::OsStr>) -> Result<Stat> {
 }
 
 fn statx(dir: RawFd, path: &CStr, flags: libc::c_int) -> Result<Stat> {
+    statx_raw(dir, path, flags).call(|| format!("statx({}, {path:?}, {flags:#x})", call::raw_fd(dir)))
+}
+
+fn statx_raw(dir: RawFd, path: &CStr, flags: libc::c_int) -> nix::Result<Stat> {
     let mut out = Statx::default();
     let mask = STATX_BASIC_STATS | STATX_MNT_ID;
     // SAFETY: `path` ends with NUL; `out` is a struct statx (256 bytes) that lives until the call returns.
-    unsafe { syscall!(libc::SYS_statx, dir, path.as_ptr(), flags, mask, &raw mut out) }
-        .call(|| format!("statx({}, {path:?}, {flags:#x})", call::raw_fd(dir)))?;
+    unsafe { syscall!(libc::SYS_statx, dir, path.as_ptr(), flags, mask, &raw mut out) }?;
     Ok(Stat {
         mode: u32::from(out.mode),
         dev: DeviceNumber { major: out.dev_major, minor: out.dev_minor },
