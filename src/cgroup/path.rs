@@ -58,7 +58,11 @@ impl Hierarchy {
         if found != want {
             return Err(Error::new(Kind::Unsupported, format!("{mount} is not a {name} file system (its type is {found:#x})")));
         }
-        Ok(Hierarchy { fd: Open::Held(fd), mount: mount.to_string() })
+        let fd = match tree {
+            Tree::V2 => probe::keep_cgroup2_root(mount, fd).map_or_else(Open::Held, Open::Kept),
+            Tree::V1 => Open::Held(fd),
+        };
+        Ok(Hierarchy { fd, mount: mount.to_string() })
     }
 
     /// Whether this is the one mounted there.

@@ -222,7 +222,9 @@ fn exec_in(context: &Context) -> Result<u8> {
     let (request, wanted) = request::exec(context.args, context.caller, &environment)?;
     let debug = |text: &str| context.log.say(Level::Debug, text);
     let debug: Option<create::Warn<'_>> = if context.log.level == Level::Debug { Some(&debug) } else { None };
-    exec::exec(&context.store()?, &id, &request, &wanted, &|warnings| context.warn(warnings), debug)
+    // The command ends with it, and with the command all that it has open.
+    let store = ManuallyDrop::new(context.store()?);
+    exec::exec(&store, &id, &request, &wanted, &|warnings| context.warn(warnings), debug)
 }
 
 fn change_limits(context: &Context) -> Result<u8> {

@@ -14,7 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::cgroup::exec::Place;
 use crate::error::{Error, Kind, Result, Told};
 use crate::linux::types::{Errno, Namespaces};
-use crate::linux::{fd, pid, proc, sched, socket};
+use crate::linux::{fd, proc, sched, socket};
 use crate::plan::exec::{Entered, ExecPlan, ExecRequest, Filter};
 use crate::plan::exec_process::{self, Words};
 use crate::plan::{self, Id};
@@ -172,12 +172,11 @@ impl Inherited {
         let mut before = Inherited { oom_score_adj: None, cpus: None };
         if let Some(adjust) = plan.oom_score_adj {
             let told = || format!("cannot set oom_score_adj to {adjust}");
-            let path = oom_score_adj_file();
-            let now = fd::read_record_of(format!("/proc/{path}"), 64).told(told)?;
+            let now = fd::read_record_of(format!("/proc/{OOM_SCORE_ADJ}"), 64).told(told)?;
             let now = String::from_utf8_lossy(&now).trim().to_string();
             if now != adjust.to_string() {
                 let own = proc::Procfs::host().told(told)?;
-                own.write(&path, adjust.to_string().as_bytes()).told(told).map_err(|error| match error.errno {
+                own.write(OOM_SCORE_ADJ, adjust.to_string().as_bytes()).told(told).map_err(|error| match error.errno {
                     Some(Errno::EACCES) => {
                         error.at("process.oomScoreAdj").hint("less than the runtime's own value needs CAP_SYS_RESOURCE")
                     }
@@ -195,15 +194,14 @@ impl Inherited {
     }
 }
 
-fn oom_score_adj_file() -> String {
-    format!("{}/oom_score_adj", pid::getpid())
-}
+/// In a procfs.
+const OOM_SCORE_ADJ: &str = "self/oom_score_adj";
 
 impl Drop for Inherited {
     /// The runtime as it was. It ends soon, so what it may not take back is not worth a failure.
     fn drop(&mut self) {
         if let Some(value) = &self.oom_score_adj {
-            let _ = proc::Procfs::host().and_then(|own| own.write(&oom_score_adj_file(), value.as_bytes()));
+            let _ = proc::Procfs::host().and_then(|own| own.write(OOM_SCORE_ADJ, value.as_bytes()));
         }
         if let Some(cpus) = &self.cpus {
             let _ = sched::set_affinity(0, cpus);

@@ -30,10 +30,13 @@ impl<T> Once<T> {
         (*generation == GENERATION.load(Ordering::Relaxed)).then_some(value)
     }
 
-    /// Keeps a value for this process, where there is room for it; else it goes.
-    pub fn keep(&self, value: T) -> Option<&T> {
-        let _ = self.0.set((GENERATION.load(Ordering::Relaxed), value));
-        self.get()
+    /// Keeps a value, which this process has found out first; gives back one that somebody had found out before.
+    pub fn keep(&self, value: T) -> Result<&T, T> {
+        match (self.0.set((GENERATION.load(Ordering::Relaxed), value)), self.0.get()) {
+            (Err((_, value)), _) => Err(value),
+            (Ok(()), Some((_, kept))) => Ok(kept),
+            (Ok(()), None) => unreachable!("it has just been set"),
+        }
     }
 }
 
@@ -46,10 +49,10 @@ mod tests {
     fn each_process_finds_out_for_itself() {
         static FIRST: Once<u32> = Once::unknown();
         static SECOND: Once<u32> = Once::unknown();
-        assert_eq!((FIRST.get(), FIRST.keep(1), FIRST.keep(2)), (None, Some(&1), Some(&1)));
+        assert_eq!((FIRST.get(), FIRST.keep(1), FIRST.keep(2)), (None, Ok(&1), Err(2)));
         in_child(|| {
-            assert_eq!((FIRST.get(), FIRST.keep(3)), (None, None));
-            assert_eq!((SECOND.keep(4), SECOND.get()), (Some(&4), Some(&4)));
+            assert_eq!((FIRST.get(), FIRST.keep(3)), (None, Err(3)));
+            assert_eq!((SECOND.keep(4), SECOND.get()), (Ok(&4), Some(&4)));
             in_child(|| assert_eq!(SECOND.get(), None));
         });
         assert_eq!((FIRST.get(), SECOND.get()), (Some(&1), None));

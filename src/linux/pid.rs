@@ -67,7 +67,7 @@ pub fn own() -> Result<Own> {
         Some(seen) => Ok(*seen),
         None => {
             let seen = look_at_own(getpid())?;
-            SEEN.keep(seen);
+            let _ = SEEN.keep(seen);
             Ok(seen)
         }
     }

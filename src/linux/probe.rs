@@ -107,7 +107,7 @@ const CGROUPS: &CStr = c"/sys/fs/cgroup";
 /// Where it is, beside those of v1.
 const CGROUPS_UNIFIED: &CStr = c"/sys/fs/cgroup/unified";
 
-/// The root of the cgroup2 tree, by the place of its mount, once [`cgroup_mode`] has found it. It stays open to the end: what a command
+/// The root of the cgroup2 tree, by the place of its mount, once it has been found. It stays open to the end: what a command
 /// does to its container's cgroup begins there, and needs neither look again nor one more descriptor.
 static CGROUP2: Once<(&CStr, OwnedFd)> = Once::unknown();
 
@@ -130,11 +130,19 @@ fn mounted_at(place: &'static CStr) -> Option<u64> {
     let look = |root: OwnedFd| fd::statfs(&root).map(|found| (found.magic, root));
     match fd::open_dir(OsStr::from_bytes(place.to_bytes())).and_then(look) {
         Ok((fd::magic::CGROUP2, root)) => {
-            CGROUP2.keep((place, root));
+            let _ = CGROUP2.keep((place, root));
             Some(fd::magic::CGROUP2)
         }
         Ok((other, _)) => Some(other),
         Err(_) => fd::statfs_path(place).map(|found| found.magic).ok(),
+    }
+}
+
+/// Keeps the root of the cgroup2 tree that is mounted there, for whoever comes after; gives it back where it is not to be kept.
+pub fn keep_cgroup2_root(mount: &str, root: OwnedFd) -> Result<BorrowedFd<'static>, OwnedFd> {
+    match [CGROUPS, CGROUPS_UNIFIED].into_iter().find(|place| place.to_bytes() == mount.as_bytes()) {
+        Some(place) => CGROUP2.keep((place, root)).map(|(_, root)| root.as_fd()).map_err(|(_, root)| root),
+        None => Err(root),
     }
 }
 
