@@ -74,7 +74,7 @@ impl RootFs {
             }
         };
         let (null, taken, known) = (Some(Cover::new(null)), Some(taken), Known::in_filesystem(top.dev));
-        Ok(RootFs { null, trees, taken, known, ..RootFs::in_root(Root::from(root), None) })
+        Ok(RootFs { null, trees, taken, known, unshared: true, ..RootFs::in_root(Root::from(root), None) })
     }
 }
 
@@ -89,11 +89,7 @@ fn take(steps: &[Step], propagation: Option<Propagation>) -> Result<VecDeque<Own
 }
 
 fn take_one(wanted: &Mount, propagation: Option<Propagation>) -> Result<Option<OwnedFd>> {
-    let tree = mount::open_host_tree(wanted)?;
-    if let (Some(tree), Some(kind)) = (&tree, propagation) {
-        set_propagation(tree, kind).told(|| "cannot set how a mount propagates".into())?;
-    }
-    Ok(tree)
+    mount::open_host_tree(wanted, propagation)
 }
 
 /// The host's tree of one of these steps, as [`RootFs::enter`] takes it.
@@ -117,9 +113,8 @@ pub(super) fn copy_of(path: &str, propagation: Propagation) -> Result<OwnedFd> {
 
 /// A detached copy of the root filesystem.
 fn copy(place: &OwnedFd, propagation: Propagation) -> call::Result<OwnedFd> {
-    let tree = sys::clone_tree(place, true)?;
-    set_propagation(&tree, propagation)?;
-    Ok(tree)
+    let change = Change { propagation: Some(propagation), ..Change::default() };
+    sys::open_tree_changed(place, "", OpenTree::EMPTY_PATH | OpenTree::RECURSIVE, &change)
 }
 
 /// The other two: a mount namespace is copied, the small one or else the host's, and the root filesystem becomes its root.

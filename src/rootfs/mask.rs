@@ -205,8 +205,7 @@ impl RootFs {
                 return sys::mount_setattr(&place, true, &READONLY).told(what);
             }
         }
-        let copy = sys::clone_tree(&place, true).told(what)?;
-        sys::mount_setattr(&copy, true, &READONLY).told(what)?;
+        let copy = sys::open_tree_changed(&place, "", OpenTree::EMPTY_PATH | OpenTree::RECURSIVE, &READONLY).told(what)?;
         sys::move_mount(&copy, &place).told(what)?;
         self.spend(copy);
         self.spend(place);
@@ -230,8 +229,7 @@ const DIRECTORIES: [&str; 4] = ["bus", "fs", "irq", "sys"];
 /// Makes a directory read-only. Where it is none the kernel refuses: the slash wants a directory to put the copy on, and the copy of a link
 /// would be none.
 fn readonly_name(Name { dir, name }: Name<'_, '_>) -> call::Result<OwnedFd> {
-    let copy = sys::open_tree(dir, name, OpenTree::CLONE | OpenTree::RECURSIVE | OpenTree::NOFOLLOW)?;
-    sys::mount_setattr(&copy, true, &READONLY)?;
+    let copy = sys::open_tree_changed(dir, name, OpenTree::RECURSIVE | OpenTree::NOFOLLOW, &READONLY)?;
     sys::move_mount_to(&copy, dir, format!("{name}/"))?;
     Ok(copy)
 }

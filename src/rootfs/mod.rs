@@ -74,6 +74,8 @@ pub struct RootFs {
     modes_are_exact: bool,
     /// The mount of the root, as [`fd::Stat::mount_id`] tells it.
     mount_id: Option<u64>,
+    /// What is mounted directly on the root does not become shared by that.
+    unshared: bool,
     /// Filesystems that are not procfs, by their devices.
     not_proc: Vec<DeviceNumber>,
     spent: Spent,
@@ -131,31 +133,35 @@ impl RootFs {
             None => Ok(()),
         };
         propagate(&tree).told(what)?;
-        let place = match fd::open_dir_path(path) {
-            // The container's user need not reach the path, only the tree; it then lies over the host's root until the pivot.
-            Err(error) if error.errno == Errno::EACCES && matches!(source, Tree::FromRuntime(_)) => fd::open_dir_path("/"),
-            other => other,
-        }
-        .told(what)?;
+        let from_runtime = matches!(source, Tree::FromRuntime(_));
         refuse_host_root(&top, path)?;
         if private_parent {
             // Else what the container puts over a masked file would appear on the host's /dev/null.
             propagate(&null).told(what)?;
-            make_private(&place).told(what)?;
+            // The container's user need not reach the path, only the tree.
+            let place = match fd::open_dir_path(path) {
+                Err(error) if error.errno == Errno::EACCES && from_runtime => fd::open_dir_path("/"),
+                other => other,
+            };
+            place.and_then(|place| make_private(&place)).told(what)?;
         }
-        let tree = match (sys::move_mount(&tree, &place), source) {
-            (Err(error), Tree::FromRuntime(_)) if error.errno == Errno::ELOOP => {
+        let put = |tree: &OwnedFd| match sys::move_mount_to_path(tree, path) {
+            // It then lies over the host's root until the pivot.
+            Err(error) if error.errno == Errno::EACCES && from_runtime => sys::move_mount_to_path(tree, "/"),
+            other => other,
+        };
+        let tree = match put(&tree) {
+            Err(error) if error.errno == Errno::ELOOP && from_runtime => {
                 let other = copied_again(again, &top, path)?;
-                propagate(&other).and_then(|()| sys::move_mount(&other, &place)).told(what)?;
+                propagate(&other).and_then(|()| put(&other)).told(what)?;
                 top = fd::stat(&other).told(what)?;
                 other
             }
-            (moved, _) => moved.map(|()| tree).told(what)?,
+            moved => moved.map(|()| tree).told(what)?,
         };
         let known = Known::in_filesystem(top.dev);
-        let mut rootfs = RootFs { null: Some(Cover::new(null)), trees, known, ..RootFs::in_root(Root::from(tree), top.mount_id) };
-        rootfs.spend(place);
-        Ok(rootfs)
+        let null = Some(Cover::new(null));
+        Ok(RootFs { null, trees, known, unshared: true, ..RootFs::in_root(Root::from(tree), top.mount_id) })
     }
 
     /// The root of a process that is in its root filesystem already: exec, or a mount namespace that was joined.
@@ -177,6 +183,7 @@ impl RootFs {
             parent: None,
             mount_id,
             modes_are_exact: true,
+            unshared: false,
             not_proc: Vec::new(),
             spent: Spent::default(),
         }

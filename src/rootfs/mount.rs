@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::fcntl::AT_FDCWD;
+
 use super::leaf::{Leaf, classic_flags, superblock_flag};
 use super::target::{self, Make};
 use super::{RootFs, copy, known};
@@ -10,7 +12,7 @@ use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, Root, Stat};
 use crate::linux::mount::{self as sys, Change, OpenTree};
-use crate::linux::types::{Errno, MountAttr};
+use crate::linux::types::{Errno, MountAttr, Propagation};
 use crate::plan::step::{AttrChange, Mount, ProcRule, Source, Tree};
 
 /// A new filesystem, as the plan describes it.
@@ -75,6 +77,7 @@ impl RootFs {
         if mount.proc == ProcRule::IsProc && new.is_short() {
             let (proc, is_new) = self.make(&new, mount)?;
             if self.put_in_root(&proc, mount) {
+                propagate(&proc, mount)?;
                 return self.after(proc, mount, is_new.then_some((fstype, true)));
             }
             made = Some((proc, is_new));
@@ -149,6 +152,7 @@ impl RootFs {
         self.forget_places();
         sys::mount_classic(new.source, place, new.fstype, flags, &data.join(",")).told(told)?;
         let made = self.open_place(mount).told(told)?;
+        propagate(&made, mount)?;
         self.after(made, mount, None)
     }
 
@@ -187,7 +191,7 @@ impl RootFs {
     fn host_tree(&mut self, mount: &Mount) -> Result<OwnedFd> {
         let tree = match &mut self.taken {
             Some(taken) => taken.pop_front(),
-            None => open_host_tree(mount)?,
+            None => open_host_tree(mount, None)?,
         };
         tree.ok_or_else(|| Error::new(Kind::Peer, format!("{}: its tree has not been taken", what(mount))))
     }
@@ -221,6 +225,7 @@ impl RootFs {
             sys::reconfigure(&place, parameters).map_err(|error| refused(error, mount))?;
         }
         set_attributes(&place, mount)?;
+        propagate(&place, mount)?;
         self.after(place, mount, None)
     }
 
@@ -290,6 +295,10 @@ impl RootFs {
         sys::move_mount(&made, &place.fd).map_err(|error| not_put(error, &made, &place.fd, mount))?;
         let certain = place.there.is_none();
         self.placed(place.fd, certain, mount);
+        // No mount that has certain places is shared.
+        if !(certain && self.unshared && is_private(mount)) {
+            propagate(&made, mount)?;
+        }
         self.after(made, mount, place.gets_new.map(|fstype| (fstype, certain)))
     }
 
@@ -302,17 +311,12 @@ impl RootFs {
 
     /// What can be said of a mount only when it is in its place; of a new filesystem also its type, and whether its place was certain.
     fn after(&mut self, made: OwnedFd, mount: &Mount, new: Option<(&str, bool)>) -> Result<()> {
-        for change in &mount.propagation {
-            let kind = Change { propagation: Some(change.kind), ..Change::default() };
-            sys::mount_setattr(&made, change.recursive, &kind)
-                .told(|| format!("cannot set how the mount at {} propagates", mount.destination))?;
-        }
         let over_root = mount.destination.bytes().all(|byte| byte == b'/') && !matches!(mount.source, Source::Remount { .. });
         if over_root {
             // Everything that follows happens in what now covers the root.
             let copy = fd::dup_from(&made, 3).told(|| what(mount))?;
             self.root = Root::from(copy);
-            self.mount_id = None;
+            (self.mount_id, self.unshared) = (None, false);
             self.proc = None;
             self.forget_places();
         }
@@ -324,7 +328,7 @@ impl RootFs {
         } else {
             // Devices and shared memory are mounted in the one, the cgroup in the other.
             let spent = match new {
-                Some((fstype @ ("tmpfs" | "sysfs"), true)) => {
+                Some((fstype @ ("tmpfs" | "sysfs"), true)) if mount.propagation.is_empty() => {
                     self.known.add(&mount.destination, made, fstype == "tmpfs" && !copies_up(mount))
                 }
                 _ => Some(made),
@@ -335,18 +339,41 @@ impl RootFs {
     }
 }
 
-/// Opens the tree of the host that a mount brings in by its path, if it does.
-pub(super) fn open_host_tree(mount: &Mount) -> Result<Option<OwnedFd>> {
-    match &mount.source {
-        Source::CgroupSubtree { path } => sys::open_tree_path(path, OpenTree::CLONE).told(|| what(mount)).map(Some),
+/// Opens the tree of the host that a mount brings in by its path, if it does. It propagates as `propagation` says, and is private where
+/// nothing else is asked for: then nothing is left to be done, unless it goes onto a mount that is shared.
+pub(super) fn open_host_tree(mount: &Mount, propagation: Option<Propagation>) -> Result<Option<OwnedFd>> {
+    let (path, flags) = match &mount.source {
+        Source::CgroupSubtree { path } => (path, OpenTree::empty()),
         Source::Bind { tree: Tree::Path(path), recursive, source_nofollow, .. } => {
-            let mut flags = OpenTree::CLONE;
+            let mut flags = OpenTree::empty();
             flags.set(OpenTree::RECURSIVE, *recursive);
             flags.set(OpenTree::NOFOLLOW, *source_nofollow);
-            sys::open_tree_path(path, flags).map(Some).map_err(|error| refused(error, mount))
+            (path, flags)
         }
-        _ => Ok(None),
+        _ => return Ok(None),
+    };
+    let propagation = if is_private(mount) { Some(Propagation::Private) } else { propagation };
+    let opened = match propagation {
+        Some(_) => sys::open_tree_changed(AT_FDCWD, path, flags, &Change { propagation, ..Change::default() }),
+        None => sys::open_tree_path(path, flags | OpenTree::CLONE),
+    };
+    opened.map(Some).map_err(|error| refused(error, mount))
+}
+
+/// Whether a bind of a path of the host shall be private, with all that is below it, and nothing else.
+fn is_private(mount: &Mount) -> bool {
+    let Source::Bind { tree: Tree::Path(_), recursive, .. } = &mount.source else { return false };
+    matches!(mount.propagation[..], [change] if change.kind == Propagation::Private && (change.recursive || !recursive))
+}
+
+/// Sets how a mount propagates that is in its place.
+fn propagate(mount: &OwnedFd, wanted: &Mount) -> Result<()> {
+    for change in &wanted.propagation {
+        let kind = Change { propagation: Some(change.kind), ..Change::default() };
+        sys::mount_setattr(mount, change.recursive, &kind)
+            .told(|| format!("cannot set how the mount at {} propagates", wanted.destination))?;
     }
+    Ok(())
 }
 
 /// Where a mount goes.

@@ -5,6 +5,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::fcntl::AT_FDCWD;
+
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::clone::{self, CloneArgs, Cloned};
@@ -52,12 +54,11 @@ impl HostTrees {
     /// Opens a tree into `slot`: detached, and a slave of the host's.
     pub fn open(&mut self, slot: usize, tree: HostTree<'_>) -> Result<()> {
         let what = || format!("cannot open \"{}\" to mount it", tree.path);
-        let mut flags = OpenTree::CLONE;
+        let mut flags = OpenTree::empty();
         flags.set(OpenTree::RECURSIVE, tree.recursive);
         flags.set(OpenTree::NOFOLLOW, tree.nofollow);
-        let copy = sys::open_tree_path(tree.path, flags).told(what)?;
         let slave = Change { propagation: Some(Propagation::Slave), ..Change::default() };
-        sys::mount_setattr(&copy, true, &slave).told(what)?;
+        let copy = sys::open_tree_changed(AT_FDCWD, tree.path, flags, &slave).told(what)?;
         if let Some(map) = tree.id_map {
             let namespace = self.id_map_namespace(map)?;
             let change = Change { user_namespace: Some(namespace.as_fd()), ..Change::default() };

@@ -9,6 +9,7 @@ mod context;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bitflags::bitflags;
 use nix::mount::{MntFlags, MsFlags};
@@ -47,6 +48,32 @@ pub fn open_tree_path(path: impl AsRef<OsStr>, flags: OpenTree) -> Result<OwnedF
     open_tree_at(libc::AT_FDCWD, path.as_ref(), flags)
 }
 
+/// The kernel has no open_tree_attr(2).
+static MISSING: AtomicBool = AtomicBool::new(false);
+
+/// open_tree(2) of a copy and [`mount_setattr`] of all of it, by one call where the kernel has it (open_tree_attr(2), Linux 6.15).
+pub fn open_tree_changed(dir: impl AsFd, path: impl AsRef<OsStr>, flags: OpenTree, change: &Change<'_>) -> Result<OwnedFd> {
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    let (dir, path, flags) = (dir.as_fd(), path.as_ref(), flags | OpenTree::CLONE);
+    if !MISSING.load(Ordering::Relaxed) {
+        let name = call::c_path(path, "open_tree_attr")?;
+        let mut raw = RawMountAttr::of(change);
+        let size = size_of::<RawMountAttr>();
+        // SAFETY: the path ends with NUL, `raw` lives until the call returns.
+        match unsafe {
+            syscall!(OPEN_TREE_ATTR, dir.as_raw_fd(), name.as_ptr(), flags.bits() | OPEN_TREE_CLOEXEC, &raw mut raw, size)
+        } {
+            // SAFETY: the kernel just gave us this new descriptor.
+            Ok(fd) => return Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+            // Whatever else it is, the two will say so, each for itself.
+            Err(error) => MISSING.store(error == Errno::ENOSYS, Ordering::Relaxed),
+        }
+    }
+    let tree = open_tree(dir, path, flags)?;
+    mount_setattr(&tree, flags.contains(OpenTree::RECURSIVE), change)?;
+    Ok(tree)
+}
+
 /// A detached copy of what `fd` (O_PATH is enough) refers to, with the mounts below it where `recursive`: a bind mount's first half.
 pub fn clone_tree(fd: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     let below = if recursive { OpenTree::RECURSIVE } else { OpenTree::empty() };
@@ -79,8 +106,9 @@ pub fn count(most: usize) -> Result<usize> {
     Ok(found as usize)
 }
 
+const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+
 fn open_tree_at(dir: RawFd, path: &OsStr, flags: OpenTree) -> Result<OwnedFd> {
-    const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
     let c_path = call::c_path(path, "open_tree")?;
     // SAFETY: the path ends with NUL.
     let fd = unsafe { syscall!(libc::SYS_open_tree, dir, c_path.as_ptr(), flags.bits() | OPEN_TREE_CLOEXEC) }.call(|| {
@@ -103,22 +131,34 @@ fn open_tree_at(dir: RawFd, path: &OsStr, flags: OpenTree) -> Result<OwnedFd> {
 /// move_mount(2): attaches a detached mount (or moves an attached one) onto what `onto` refers to. `mount` stays a handle on it;
 /// `onto` is afterwards what lies below.
 pub fn move_mount(mount: impl AsFd, onto: impl AsFd) -> Result<()> {
-    move_mount_at(mount.as_fd().as_raw_fd(), onto.as_fd().as_raw_fd(), OsStr::new(""))
+    move_mount_at(mount.as_fd().as_raw_fd(), onto.as_fd().as_raw_fd(), OsStr::new(""), T_EMPTY_PATH)
+}
+
+/// move_mount(2) onto what is at a path of the host, following symbolic links.
+pub fn move_mount_to_path(mount: impl AsFd, path: impl AsRef<OsStr>) -> Result<()> {
+    move_mount_at(mount.as_fd().as_raw_fd(), libc::AT_FDCWD, path.as_ref(), T_SYMLINKS)
 }
 
 /// move_mount(2) onto a path from the directory `dir`, not following a symbolic link at its end.
 pub fn move_mount_to(mount: impl AsFd, dir: impl AsFd, path: impl AsRef<OsStr>) -> Result<()> {
-    move_mount_at(mount.as_fd().as_raw_fd(), dir.as_fd().as_raw_fd(), path.as_ref())
+    move_mount_at(mount.as_fd().as_raw_fd(), dir.as_fd().as_raw_fd(), path.as_ref(), 0)
 }
 
-fn move_mount_at(mount: RawFd, dir: RawFd, path: &OsStr) -> Result<()> {
+/// Flags of move_mount(2) for where the mount goes.
+const T_SYMLINKS: u32 = 0x10;
+const T_EMPTY_PATH: u32 = 0x40;
+
+fn move_mount_at(mount: RawFd, dir: RawFd, path: &OsStr, to_flags: u32) -> Result<()> {
     const F_EMPTY_PATH: u32 = 0x4;
-    const T_EMPTY_PATH: u32 = 0x40;
     let to = call::c_path(path, "move_mount")?;
-    let flags = F_EMPTY_PATH | if path.is_empty() { T_EMPTY_PATH } else { 0 };
+    let flags = F_EMPTY_PATH | to_flags;
     // SAFETY: both paths end with NUL.
     unsafe { syscall!(libc::SYS_move_mount, mount, c"".as_ptr(), dir, to.as_ptr(), flags) }.call(|| {
-        let names = [(u64::from(F_EMPTY_PATH), "MOVE_MOUNT_F_EMPTY_PATH"), (u64::from(T_EMPTY_PATH), "MOVE_MOUNT_T_EMPTY_PATH")];
+        let names = [
+            (u64::from(F_EMPTY_PATH), "MOVE_MOUNT_F_EMPTY_PATH"),
+            (u64::from(T_SYMLINKS), "MOVE_MOUNT_T_SYMLINKS"),
+            (u64::from(T_EMPTY_PATH), "MOVE_MOUNT_T_EMPTY_PATH"),
+        ];
         let flags = call::flags(u64::from(flags), &names);
         format!("move_mount({}, \"\", {}, {}, {flags})", call::raw_fd(mount), call::raw_fd(dir), text(path))
     })?;
@@ -158,26 +198,34 @@ pub struct Change<'a> {
     pub user_namespace: Option<BorrowedFd<'a>>,
 }
 
+/// struct mount_attr
+#[repr(C)]
+struct RawMountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+impl RawMountAttr {
+    fn of(change: &Change<'_>) -> RawMountAttr {
+        let mut raw = RawMountAttr {
+            set: change.set,
+            clear: change.clear,
+            propagation: change.propagation.map_or(0, Propagation::bits),
+            userns_fd: 0,
+        };
+        if let Some(user_namespace) = change.user_namespace {
+            raw.set |= ATTR_IDMAP;
+            raw.userns_fd = user_namespace.as_raw_fd() as u64;
+        }
+        raw
+    }
+}
+
 /// mount_setattr(2), Linux 5.12: all of `change` or nothing; to all mounts below as well where `recursive`.
 pub fn mount_setattr(mount: impl AsFd, recursive: bool, change: &Change<'_>) -> Result<()> {
-    /// struct mount_attr
-    #[repr(C)]
-    struct RawMountAttr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let mut raw = RawMountAttr {
-        set: change.set,
-        clear: change.clear,
-        propagation: change.propagation.map_or(0, Propagation::bits),
-        userns_fd: 0,
-    };
-    if let Some(user_namespace) = change.user_namespace {
-        raw.set |= ATTR_IDMAP;
-        raw.userns_fd = user_namespace.as_raw_fd() as u64;
-    }
+    let mut raw = RawMountAttr::of(change);
     let flags = libc::AT_EMPTY_PATH | if recursive { OpenTree::RECURSIVE.bits() as i32 } else { 0 };
     let fd = mount.as_fd().as_raw_fd();
     // SAFETY: the path ends with NUL, `raw` lives until the call returns.

@@ -104,6 +104,25 @@ fn recursive_copies_and_attributes() {
 }
 
 #[test]
+fn a_copy_is_made_and_changed_by_one_call_or_by_two() {
+    privately(|dir| {
+        move_mount(new_mount("tmpfs", [], 0).unwrap(), sub(&dir, "inner")).unwrap();
+        for missing in [false, true] {
+            MISSING.store(missing, Ordering::Relaxed);
+            let change = Change { set: 0x1, propagation: Some(Propagation::Private), ..Change::default() };
+            let copy = |flags| Root::from(open_tree_changed(&dir, "", flags | OpenTree::EMPTY_PATH, &change).unwrap());
+            for all in [copy(OpenTree::RECURSIVE), copy(OpenTree::empty())] {
+                assert!(fd::statfs(&all).unwrap().read_only(), "{missing}");
+                assert!(fd::statfs(all.open_path("inner").unwrap()).unwrap().read_only(), "{missing}");
+            }
+            assert!(!fd::statfs(&dir).unwrap().read_only());
+            let error = open_tree_changed(&dir, "nowhere", OpenTree::empty(), &change).unwrap_err();
+            assert!(error.errno == Errno::ENOENT && error.to_string().contains("open_tree("), "{error}");
+        }
+    });
+}
+
+#[test]
 fn reconfigures_a_filesystem() {
     privately(|work| {
         reconfigure(&work, [("ro", None)]).unwrap();

@@ -54,6 +54,51 @@ fn a_shared_root_tells_the_host_only_what_it_shall() {
 }
 
 #[test]
+fn binds_are_private_wherever_they_go() {
+    in_bundle(|mut bundle| {
+        sys::set_propagation("/", Propagation::Shared, true).unwrap();
+        let none = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("v"), &bundle.host("dir"), Some("tmpfs"), none, None::<&str>).unwrap();
+        fs::create_dir(bundle.host("dir/sub")).unwrap();
+        nix::mount::mount(Some("s"), &bundle.host("dir/sub"), Some("tmpfs"), none, None::<&str>).unwrap();
+        fs::create_dir(bundle.host("dir/sub/on")).unwrap();
+        bundle.add("/old", "bind", "host/dir", &["rbind", "rprivate"]);
+        bundle.add("/new/there", "bind", "host/dir", &["rbind", "rprivate", "ro"]);
+        bundle.add("/dev", "tmpfs", "tmpfs", &["mode=755"]);
+        bundle.add("/dev/file", "bind", "host/file", &["bind", "private"]);
+        bundle.add("/top", "bind", "host/dir", &["rbind", "private"]);
+        bundle.add("/slave", "bind", "host/dir", &["rbind", "rslave"]);
+        bundle.add("/shared", "bind", "host/dir", &["rbind", "rshared"]);
+        // What goes onto a shared mount would be shared by that.
+        bundle.add("/shared/sub/on", "bind", "host/dir", &["rbind", "rprivate"]);
+        bundle.add("/run", "tmpfs", "tmpfs", &["mode=755", "shared"]);
+        bundle.add("/run/on", "bind", "host/dir", &["rbind", "rprivate"]);
+        nested(Namespaces::MOUNT, || {
+            let _rootfs = bundle.built();
+            let propagation = |path: &str| mounted(bundle.rootfs(path)).propagation;
+            for private in
+                ["old", "old/sub", "new/there", "new/there/sub", "dev/file", "top", "shared/sub/on", "run/on", "run/on/sub"]
+            {
+                assert_eq!(propagation(private), "", "{private}");
+            }
+            for slave in ["top/sub", "slave", "slave/sub"] {
+                assert!(propagation(slave).starts_with("master:"), "{slave}");
+            }
+            assert!(propagation("shared").starts_with("shared:") && propagation("run").starts_with("shared:"));
+        });
+        // A root that is shared itself.
+        bundle.setup.spec.mounts.clear();
+        bundle.add("/", "bind", "host/dir", &["rbind", "rshared"]);
+        bundle.add("/sub", "bind", "host/dir", &["rbind", "rprivate"]);
+        nested(Namespaces::MOUNT, || {
+            let _rootfs = bundle.built();
+            let on = mountinfo().into_iter().rfind(|line| line.point == bundle.rootfs("sub").to_str().unwrap());
+            assert_eq!(on.unwrap().propagation, "");
+        });
+    });
+}
+
+#[test]
 fn what_hooks_share_with_the_host_stays_mounted_there() {
     in_bundle(|bundle| {
         sys::set_propagation("/", Propagation::Shared, true).unwrap();
