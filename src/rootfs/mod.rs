@@ -16,7 +16,8 @@
 //! | [`pin`]    | the small mount namespace that is kept for that                                   |
 //!
 //! The image, and other containers through shared volumes, own what lies in the root filesystem and may change it at any time. So
-//! nothing here uses a path twice: a path is resolved inside [`Root`] to a descriptor, and the kernel gets descriptors only. What is put
+//! nothing here uses a path twice: a path is resolved inside [`Root`] to a descriptor, and the kernel gets descriptors only; or beside one a
+//! single name, in a directory where nobody else can put anything, or where it takes no link for what is wanted. What is put
 //! over the container's files comes from the host and is verified (CVE-2025-31133).
 
 mod copy;
