@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bundle::Bundles;
 use crate::measure::{Outcome, Runtime, pid_in, reap};
@@ -25,11 +25,13 @@ struct Caller {
     exec: Vec<String>,
 }
 
-/// Has the tracer `bin/tracer` write `functions-CALLER-COMMAND` for each of the common commands, below the folder of the bundles: as an
-/// engine gives them, and as somebody does by hand. What only one of them needs lies apart from what runs otherwise.
+/// Has the tracer `bin/tracer` write `functions-CALLER-COMMAND` for each of the common commands, below the folder of the bundles: as
+/// engines give them, and as somebody does by hand. What only one of them needs lies apart from what runs otherwise.
 pub fn functions(runtime: &Runtime, bundles: &Bundles) -> Outcome<bool> {
     by_hand(bundles, "true-by-hand")?;
     by_hand(bundles, "pause-by-hand")?;
+    bundles.write("true-by-podman", by_podman)?;
+    bundles.write("pause-by-podman", by_podman)?;
     let process = bundles.scratch("process.json");
     let mut wanted = bundles.config()["process"].clone();
     wanted["args"] = json!(["/bin/true"]);
@@ -53,9 +55,38 @@ pub fn functions(runtime: &Runtime, bundles: &Bundles) -> Outcome<bool> {
         long: "pause-by-hand",
         exec: Vec::new(),
     };
+    let podman = Caller {
+        name: "podman",
+        words: Vec::new(),
+        id: format!("{:064x}", 8),
+        bundle: "--bundle",
+        short: "true-by-podman",
+        long: "pause-by-podman",
+        exec: engine.exec.clone(),
+    };
     commands(runtime, bundles, &engine)?;
     commands(runtime, bundles, &hand)?;
+    commands(runtime, bundles, &podman)?;
     Ok(true)
+}
+
+/// What Podman asks for and Docker does not.
+fn by_podman(config: &mut Value) {
+    config["annotations"] = json!({ "io.container.manager": "libpod", "org.opencontainers.image.stopSignal": "15" });
+    config["process"]["rlimits"] = json!([
+        { "type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2048 },
+        { "type": "RLIMIT_NPROC", "soft": 2048, "hard": 4096 },
+    ]);
+    let Some(mounts) = config["mounts"].as_array_mut() else { return };
+    for mount in mounts {
+        if mount["destination"] == "/dev/shm" {
+            *mount = json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm",
+                "options": ["bind", "rprivate", "nosuid", "noexec", "nodev"] });
+        }
+        if mount["type"] == "cgroup" {
+            mount["options"] = json!(["rprivate", "nosuid", "noexec", "nodev", "relatime", "ro"]);
+        }
+    }
 }
 
 /// A configuration as a person writes it: with blanks, another user, and limits.
