@@ -32,9 +32,9 @@ pub(super) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
 impl Identity {
     /// This process.
     pub fn own() -> Result<Identity> {
-        let own = pid::own().told(|| "cannot look at this process".to_string())?;
-        let start = if own.inode.is_some() { 0 } else { start_of(own.pid)? };
-        Ok(Identity { pid: own.pid, start, inode: own.inode.unwrap_or(0) })
+        let (pid, inode) = pid::own().told(|| "cannot look at this process".to_string())?;
+        let start = if inode.is_some() { 0 } else { start_of(pid)? };
+        Ok(Identity { pid, start, inode: inode.unwrap_or(0) })
     }
 
     /// A process of the container, by a handle on it. Tools know it by its start, which is told in any case; to ask the kernel is not

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Other processes: handles on them (pidfd_open(2)), signals, waiting, polling. Used by `process` and `container`.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -46,44 +46,37 @@ pub fn inode(pidfd: impl AsFd) -> Result<Option<u64>> {
     if own { fd::stat(pidfd).map(|stat| Some(stat.ino)) } else { Ok(None) }
 }
 
-/// What this process sees of itself by its own pidfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Own {
-    /// Its number.
-    pub pid: i32,
-    /// As [`inode`] says it.
-    pub inode: Option<u64>,
-    /// The inode of its user namespace (nsfs); `None` before Linux 6.11. The initial one has [`INITIAL_USER_NAMESPACE`].
-    pub user_namespace: Option<u64>,
-}
-
 /// The kernel gives the initial user namespace this inode on every machine (PROC_USER_INIT_INO, since Linux 3.8).
 pub const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
 
-/// This process. It is looked at once, which is quicker than any file of /proc: it changes neither its user namespace nor its number.
-pub fn own() -> Result<Own> {
-    static SEEN: Once<Own> = Once::unknown();
-    match SEEN.get() {
-        Some(seen) => Ok(*seen),
-        None => {
-            let seen = look_at_own(getpid())?;
-            let _ = SEEN.keep(seen);
-            Ok(seen)
-        }
-    }
+/// This process: its number, and as [`inode`] says it.
+pub fn own() -> Result<(i32, Option<u64>)> {
+    by_own_handle(|pid, handle| Ok((pid, inode(handle)?)))
 }
 
-fn look_at_own(pid: i32) -> Result<Own> {
-    let pidfd = pidfd_open(pid)?;
-    let user_namespace = match user_namespace(&pidfd) {
+/// The inode of this process's user namespace (nsfs); `None` before Linux 6.11. The initial one has [`INITIAL_USER_NAMESPACE`].
+pub fn own_user_namespace() -> Result<Option<u64>> {
+    by_own_handle(|_, handle| match user_namespace(handle) {
         Ok(namespace) => {
             // Who knows that knows pidfs.
             let _ = OWN_INODES.set(usize::BITS == 64);
-            Some(fd::stat(namespace)?.ino)
+            Ok(Some(fd::stat(namespace)?.ino))
         }
-        Err(_) => None,
-    };
-    Ok(Own { pid, inode: inode(pidfd)?, user_namespace })
+        Err(_) => Ok(None),
+    })
+}
+
+/// Looks at this process by its own pidfd, which is quicker than any file of /proc. That stays open to its end, which is soon.
+fn by_own_handle<T>(look: impl FnOnce(i32, BorrowedFd<'_>) -> Result<T>) -> Result<T> {
+    static OWN: Once<(i32, OwnedFd)> = Once::unknown();
+    if let Some((pid, handle)) = OWN.get() {
+        return look(*pid, handle.as_fd());
+    }
+    let pid = getpid();
+    match OWN.keep((pid, pidfd_open(pid)?)) {
+        Ok((_, kept)) => look(pid, kept.as_fd()),
+        Err((_, held)) => look(pid, held.as_fd()),
+    }
 }
 
 /// PIDFD_GET_USER_NAMESPACE of ioctl_pidfd(2), Linux 6.11; an error before.

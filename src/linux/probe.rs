@@ -44,7 +44,7 @@ fn at_beginning(what: libc::c_ulong) -> u32 {
 /// Whether this is the initial user namespace (user_namespaces(7)). It is asked once: the runtime stays where it began.
 pub fn in_initial_user_namespace() -> bool {
     static INITIAL: OnceLock<bool> = OnceLock::new();
-    *INITIAL.get_or_init(|| match pid::own().ok().and_then(|own| own.user_namespace) {
+    *INITIAL.get_or_init(|| match pid::own_user_namespace().ok().flatten() {
         Some(inode) => inode == pid::INITIAL_USER_NAMESPACE,
         None => maps_all_ids(),
     })
@@ -261,17 +261,16 @@ mod tests {
             return;
         }
         crate::linux::test_child::in_child(|| {
-            let here = pid::own().unwrap();
-            let initial = |own: pid::Own| own.user_namespace.map(|inode| inode == pid::INITIAL_USER_NAMESPACE);
-            assert!(initial(here).is_none_or(|initial| initial == maps_all_ids()), "{here:?}");
+            let (number, inode) = pid::own().unwrap();
+            let initial = || pid::own_user_namespace().unwrap().map(|inode| inode == pid::INITIAL_USER_NAMESPACE);
+            assert!(initial().is_none_or(|initial| initial == maps_all_ids()));
             clone::unshare(Namespaces::USER).unwrap();
-            assert!(!maps_all_ids());
-            // Whoever has looked at himself does not look again; his child does.
-            assert_eq!(pid::own().unwrap(), here);
+            assert!(!maps_all_ids() && initial().is_none_or(|initial| !initial));
+            assert_eq!(pid::own().unwrap(), (number, inode));
             crate::linux::test_child::in_child(move || {
                 let child = pid::own().unwrap();
-                assert!(child.pid != here.pid && (child.inode.is_none() || child.inode != here.inode), "{child:?}");
-                assert!(initial(child).is_none_or(|initial| !initial), "{child:?}");
+                assert!(child.0 != number && (child.1.is_none() || child.1 != inode), "{child:?}");
+                assert!(!initial().unwrap_or_default());
             });
         });
     }
