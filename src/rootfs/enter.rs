@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::known::Known;
 use super::mask::Cover;
-use super::{Again, HostTrees, RootFs, copied_again, host_null, missing, mount, pin, refuse_host_root, require_directory};
+use super::{Again, HostTrees, RootFs, copied_again, host_null, missing, pin, refuse_host_root, require_directory, source};
 use crate::error::{Code, Result, Told};
 use crate::linux::fd::{self, Root};
 use crate::linux::mount::{self as sys, Change, OpenTree};
@@ -89,7 +89,7 @@ fn take(steps: &[Step], propagation: Option<Propagation>) -> Result<VecDeque<Own
 }
 
 fn take_one(wanted: &Mount, propagation: Option<Propagation>) -> Result<Option<OwnedFd>> {
-    mount::open_host_tree(wanted, propagation)
+    source::open_host_tree(wanted, propagation)
 }
 
 /// The host's tree of one of these steps, as [`RootFs::enter`] takes it.

@@ -8,6 +8,7 @@
 //! | `target`   | the place of a mount: found or made inside the root, nowhere else                 |
 //! | `leaf`     | mounts that nobody needs any more once they are there                             |
 //! | `mount`    | a mount: made detached, given its attributes, then moved onto its place           |
+//! | `source`   | what a mount brings in of the host                                                |
 //! | `copy`     | `tmpcopyup`                                                                       |
 //! | `device`   | device nodes, links, directories                                                  |
 //! | `mask`     | masked and read-only paths                                                        |
@@ -30,6 +31,7 @@ mod mount;
 pub mod pin;
 mod pivot;
 pub mod plug;
+mod source;
 mod target;
 pub mod tree;
 

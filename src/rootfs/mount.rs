@@ -3,16 +3,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::fcntl::AT_FDCWD;
-
 use super::leaf::{Leaf, classic_flags, superblock_flag};
+use super::source::{host_instead, is_private, open_host_tree};
 use super::target::{self, Make};
 use super::{RootFs, copy, known};
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::linux::call;
 use crate::linux::fd::{self, OFlag, Root, Stat};
-use crate::linux::mount::{self as sys, Change, OpenTree};
-use crate::linux::types::{Errno, MountAttr, Propagation};
+use crate::linux::mount::{self as sys, Change};
+use crate::linux::types::{Errno, MountAttr};
 use crate::plan::step::{AttrChange, Mount, ProcRule, Source, Tree};
 
 /// A new filesystem, as the plan describes it.
@@ -33,10 +32,7 @@ impl New<'_> {
 /// fsconfig(2) takes no longer value.
 const LONGEST_VALUE: usize = 255;
 
-/// What a tree of the host gets that stands in for a filesystem the kernel refused: the container shall not change the host through it.
-const FALLBACK: MountAttr = MountAttr::RDONLY.union(MountAttr::NOSUID).union(MountAttr::NODEV).union(MountAttr::NOEXEC);
-
-fn what(mount: &Mount) -> String {
+pub(super) fn what(mount: &Mount) -> String {
     let source = match &mount.source {
         Source::New { fstype, .. } => format!("mount \"{fstype}\" at"),
         Source::Bind { source, .. } => format!("mount \"{source}\" at"),
@@ -339,33 +335,6 @@ impl RootFs {
     }
 }
 
-/// Opens the tree of the host that a mount brings in by its path, if it does. It propagates as `propagation` says, and is private where
-/// nothing else is asked for: then nothing is left to be done, unless it goes onto a mount that is shared.
-pub(super) fn open_host_tree(mount: &Mount, propagation: Option<Propagation>) -> Result<Option<OwnedFd>> {
-    let (path, flags) = match &mount.source {
-        Source::CgroupSubtree { path } => (path, OpenTree::empty()),
-        Source::Bind { tree: Tree::Path(path), recursive, source_nofollow, .. } => {
-            let mut flags = OpenTree::empty();
-            flags.set(OpenTree::RECURSIVE, *recursive);
-            flags.set(OpenTree::NOFOLLOW, *source_nofollow);
-            (path, flags)
-        }
-        _ => return Ok(None),
-    };
-    let propagation = if is_private(mount) { Some(Propagation::Private) } else { propagation };
-    let opened = match propagation {
-        Some(_) => sys::open_tree_changed(AT_FDCWD, path, flags, &Change { propagation, ..Change::default() }),
-        None => sys::open_tree_path(path, flags | OpenTree::CLONE),
-    };
-    opened.map(Some).map_err(|error| refused(error, mount))
-}
-
-/// Whether a bind of a path of the host shall be private, with all that is below it, and nothing else.
-fn is_private(mount: &Mount) -> bool {
-    let Source::Bind { tree: Tree::Path(_), recursive, .. } = &mount.source else { return false };
-    matches!(mount.propagation[..], [change] if change.kind == Propagation::Private && (change.recursive || !recursive))
-}
-
 /// Sets how a mount propagates that is in its place.
 fn propagate(mount: &OwnedFd, wanted: &Mount) -> Result<()> {
     for change in &wanted.propagation {
@@ -405,13 +374,6 @@ fn not_put(error: call::CallError, made: &OwnedFd, place: &OwnedFd, mount: &Moun
 /// The inode number of every procfs's root.
 const PROC_ROOT_INO: u64 = 1;
 
-/// A read-only copy of a host tree, with all that is mounted below it.
-fn host_instead(path: &str) -> call::Result<OwnedFd> {
-    let tree = sys::open_tree_path(path, OpenTree::CLONE | OpenTree::RECURSIVE)?;
-    sys::mount_setattr(&tree, true, &Change { set: FALLBACK.bits(), ..Change::default() })?;
-    Ok(tree)
-}
-
 /// Changes the attributes of a mount that is a copy, or that is there already; what is not named stays as it is.
 fn set_attributes(mount: impl AsFd, wanted: &Mount) -> Result<()> {
     change(mount.as_fd(), false, wanted.attr).map_err(|error| locked(error, wanted))?;
@@ -444,7 +406,7 @@ fn locked(error: call::CallError, mount: &Mount) -> Error {
     }
 }
 
-fn refused(error: call::CallError, mount: &Mount) -> Error {
+pub(super) fn refused(error: call::CallError, mount: &Mount) -> Error {
     let errno = error.errno;
     let told = Error::from(error).doing(what(mount));
     match (&mount.source, errno) {
