@@ -116,12 +116,19 @@ unsafe fn view(path: usize) -> isize {
     const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
     /// The standard streams: one that the caller left closed must not become the view.
     const STREAMS: isize = 2;
+    /// Both by one call, since Linux 6.15.
+    const OPEN_TREE_ATTR: i64 = 467;
     let empty = b"\0" as *const u8 as usize;
     // struct mount_attr: MOUNT_ATTR_RDONLY is set, and nothing else changed.
     let read_only = [1u64, 0, 0, 0];
     // SAFETY: the strings end with NUL, the structure is as large as the kernel's.
     unsafe {
-        let mount = call(libc::SYS_open_tree, libc::AT_FDCWD as usize, path, OPEN_TREE_CLONE | CLOEXEC, 0, 0);
+        let (here, flags) = (libc::AT_FDCWD as usize, OPEN_TREE_CLONE | CLOEXEC);
+        let at_once = call(OPEN_TREE_ATTR, here, path, flags, &raw const read_only as usize, 32);
+        if at_once > STREAMS {
+            return at_once;
+        }
+        let mount = if at_once < 0 { call(libc::SYS_open_tree, here, path, flags, 0, 0) } else { at_once };
         if mount < 0 {
             return mount;
         }
