@@ -79,6 +79,8 @@ impl Cgroup {
             Ok(()) => return Ok((cgroup, None)),
             Err(error) => error,
         };
+        // The way back takes a descriptor, and these may have been the last ones.
+        drop(cgroup);
         undo.undo();
         let refused = matches!(error.errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS));
         match (refused, plan.denied) {
@@ -329,12 +331,21 @@ impl Cgroup {
         }
     }
 
-    /// Removes a cgroup that holds nothing any more, at once: whether it is gone now. Where that cannot be told so easily it is not.
+    /// Removes a cgroup that holds nothing any more, at once and with the fewest descriptors: whether it is gone now, in every hierarchy.
+    /// Where that cannot be told so easily it is not.
     pub fn remove_unused(saved: &SavedCgroup) -> Result<bool> {
-        match (&saved.v2, &saved.v1[..], &saved.unit) {
-            (Some(v2), [], None) => v2::remove_unused(v2),
-            _ => Ok(false),
+        if saved.unit.is_some() {
+            return Ok(false);
         }
+        let v2 = saved.v2.iter().map(|dir| (dir, Tree::V2));
+        for (dir, tree) in v2.chain(saved.v1.iter().map(|dir| (dir, Tree::V1))) {
+            let Some((parent, name)) = path::parent_of(dir, tree)? else { continue };
+            match fd::rmdirat(&parent, name) {
+                Err(error) if !is_gone(error.errno) => return Ok(false),
+                _ => {}
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the cgroup with those below it; cgroups above stay, whoever made them. Waits until the container's processes are gone,

@@ -256,15 +256,6 @@ pub fn wait_empty(dir: &Dir, deadline: Instant) -> Result<bool> {
     wait_for(dir, "populated", 0, deadline).told(|| format!("cannot wait for the processes of the cgroup {}", dir.path()))
 }
 
-/// Removes the cgroup where nothing is in it, neither processes nor cgroups: whether it is gone now.
-pub fn remove_unused(saved: &SavedDir) -> Result<bool> {
-    let Some((parent, name)) = path::parent_of(saved, Tree::V2)? else { return Ok(true) };
-    Ok(match fd::rmdirat(&parent, name) {
-        Ok(()) => true,
-        Err(error) => is_gone(error.errno),
-    })
-}
-
 /// Removes the cgroup and those below it, once nothing runs in them: an error when something still does at the deadline.
 pub fn remove(saved: &SavedDir, deadline: Instant) -> Result<()> {
     let Some((parent, name)) = path::parent_of(saved, Tree::V2)? else { return Ok(()) };

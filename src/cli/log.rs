@@ -100,6 +100,8 @@ impl Log {
 
     /// Says why the command failed: to the log, and in plain words to stderr.
     pub fn failure(&self, error: &Error, prefix: &str) {
+        // The command ends with this, and where it has come to its end for want of a descriptor, the log needs one.
+        drop(crate::linux::exe::take_mount());
         let text = with_code(&format!("{prefix}{error}"), error);
         // As runc has it: a person at a terminal reads plain words, and so does whoever has given us a log besides; what is piped into
         // somebody else's log is a record of one line.

@@ -19,7 +19,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Code, Error, Kind, Result, Told};
 use crate::hooks;
 use crate::linux::types::Namespaces;
-use crate::linux::{clone, cred, fd, pid, proc, socket, status, time};
+use crate::linux::{clone, cred, exe, fd, pid, proc, socket, status, time};
 use crate::netdev;
 use crate::plan::resctrl::Resctrl;
 use crate::plan::resources::SavedCgroup;
@@ -484,6 +484,7 @@ impl Making<'_> {
         };
         // What is done from here on opens the cgroup again, in every hierarchy, and there may be no descriptor left for that.
         (self.cgroup, self.context) = (None, InitContext::default());
+        drop(exe::take_mount());
         // While their namespace lives: with it the kernel would remove them.
         let lost = self.devices.drain(..).rev().find_map(|device| device.give_back().err());
         let error = match lost {
