@@ -133,8 +133,8 @@ impl Known {
 }
 
 impl RootFs {
-    /// The place of a mount where it is certain, made in a fresh filesystem where `make` says what; and whether it is in one. None says nothing: it may be there
-    /// nevertheless.
+    /// The place of a mount where it is certain, made in a fresh filesystem where `make` says what; and whether it is in one. None says
+    /// nothing: it may be there nevertheless.
     pub(super) fn certain_place(&mut self, path: &str, make: Option<Make>) -> Option<(OwnedFd, bool)> {
         let path = plain(path)?;
         let deepest = self.known.mounts.iter().filter_map(|known| Some((known, below(path, &known.path)?)));

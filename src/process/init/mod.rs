@@ -13,6 +13,7 @@
 //! | [`program`]   | finding the program, explaining why it cannot be executed                          |
 //! | [`home`]      | HOME from the image's passwd                                                      |
 //! | [`waiting`]   | the start gate, with as little memory as can be                                     |
+//! | [`times`]     | none: tells when the steps began, where somebody asks                              |
 //! | [`last`]      | descriptors, working directory, seccomp, execve(2)                                |
 //! | `crate::rootfs` | everything about the root filesystem                                            |
 
@@ -22,6 +23,7 @@ pub mod last;
 pub mod namespaces;
 pub mod program;
 pub mod stdio;
+mod times;
 mod waiting;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -38,7 +40,7 @@ use crate::plan::{Exec, Hooks};
 use crate::process::gate::Gate;
 use crate::process::sync::{Channel, Delivery, ToChild, ToParent};
 use crate::rootfs::{self, Entry, HostTrees, RootFs};
-use crate::trace::{self, Span, Times};
+use crate::trace;
 
 /// What the process does: a part of the plan.
 #[derive(Clone, Copy, Debug)]
@@ -263,36 +265,6 @@ impl<'a> Init<'a> {
         }
         // From the filter on every system call is judged, and none is made that only we want.
         self.timed = !matches!(op, Op::Seccomp(_));
-    }
-
-    /// Tells when the steps so far began. Nobody depends on it.
-    #[inline(never)] // Rare.
-    fn tell_times(&mut self, closed: bool) {
-        if !self.timed {
-            return;
-        }
-        if closed {
-            self.marks.push(trace::now());
-        }
-        let spans = trace::take();
-        let mut times = Times { marks: self.marks.clone(), closed, spans: spans.clone() };
-        match (&self.channel, &self.gate) {
-            (Some(channel), _) => {
-                // Each message says all that there is.
-                spans.into_iter().for_each(|span| trace::add(0, span));
-                let _ = channel.send(&ToParent::Times(times), None);
-            }
-            (None, Some(gate)) => {
-                // `start` has no plan.
-                let steps = self.work.steps.get(self.first..).unwrap_or_default();
-                let own = Times { marks: std::mem::take(&mut times.marks), closed, spans: Vec::new() };
-                for ((_, begin, end), step) in own.steps(0).zip(steps) {
-                    times.spans.push(Span { name: step.op.to_string(), at: step.at.clone(), begin, end });
-                }
-                gate.tell(&times);
-            }
-            (None, None) => {}
-        }
     }
 
     /// One step.
