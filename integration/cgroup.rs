@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::harness::disk::load_module;
 use crate::harness::look::{self, cgroup, eventually};
-use crate::harness::{Bundle, Call, Container, Need, Test, skip};
+use crate::harness::{Bundle, Container, Need, Test, skip};
 use crate::test;
 
 const MEMORY: Need = Need::Controller("memory");
@@ -266,7 +267,7 @@ fn cpu_quota_holds() {
 }
 
 fn io_limits() {
-    let _ = Call::program(&["modprobe", "loop"]).output();
+    load_module("loop");
     let disks = fs::read_dir("/sys/block").unwrap().flatten();
     let numbers = disks.filter_map(|disk| fs::read_to_string(disk.path().join("dev")).ok()).next();
     let Some(numbers) = numbers else { skip("no block device here") };

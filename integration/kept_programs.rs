@@ -27,7 +27,8 @@ pub const TESTS: &[Test] = &[
     test!(update_changes_one_container_alone),
 ];
 
-const KEPT: &str = "/run/berth.bpf";
+/// Where the programs are kept.
+pub const KEPT: &str = "/run/berth.bpf";
 
 const BPF_PROG_LOAD: u32 = 5;
 const BPF_OBJ_PIN: u32 = 6;

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use crate::harness::bundle::folder;
 use crate::harness::look::{Mount, eventually, mount_at, mounts, parse_mounts};
 use crate::harness::{Bundle, Container, Need, Test, call, skip};
-use crate::live_mounts;
 use crate::test;
+use crate::{kept_programs, live_mounts};
 
 /// This file's tests.
 pub const TESTS: &[Test] = &[
@@ -40,11 +40,16 @@ const KEPT: &str = "/run/berth.mntns";
 /// More mounts than a host must have to keep one.
 const CROWD: usize = 150;
 
-/// Gives this test a mount namespace of its own, with a /run of its own.
+/// Gives this test a mount namespace of its own, with a /run of its own, in which nothing is kept: what the host keeps is not even
+/// mounted below it.
 pub fn own_run() {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    let kept = |mount: &&Mount| [KEPT, kept_programs::KEPT].iter().any(|place| Path::new(&mount.at).starts_with(place));
+    for mount in mounts().iter().rev().filter(kept) {
+        umount2(mount.at.as_str(), MntFlags::MNT_DETACH).unwrap();
+    }
     let place = PathBuf::from(std::env::var_os("BERTH_TEST_PLACE").unwrap());
     let run = folder().join("run");
     fs::create_dir(&run).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::harness::bundle::{Container, folder};
-use crate::harness::disk::Loop;
+use crate::harness::disk::{Loop, load_module};
 use crate::harness::look::{self, cgroup, eventually};
 use crate::harness::{Bundle, Call, Need, Test, skip};
 use crate::test;
@@ -129,7 +129,7 @@ fn reload() {
 
 /// The number of some block device, for rates: `7:0`.
 fn block_device() -> (u64, u64) {
-    let _ = Call::program(&["modprobe", "loop"]).output();
+    load_module("loop");
     let disks = fs::read_dir("/sys/block").unwrap().flatten();
     let numbers = disks.filter_map(|disk| fs::read_to_string(disk.path().join("dev")).ok()).next();
     let Some(numbers) = numbers else { skip("no block device here") };

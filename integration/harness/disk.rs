@@ -10,6 +10,11 @@ use serde_json::{Value, json};
 use super::bundle::folder;
 use super::{Bundle, Call, skip};
 
+/// Has the kernel load a module, if it is not in it already: a machine without modprobe(8) may have it built in.
+pub fn load_module(name: &str) {
+    let _ = std::process::Command::new("modprobe").args(["--quiet", name]).status();
+}
+
 /// A block device over memory, removed when dropped.
 pub struct Loop {
     path: String,
@@ -22,7 +27,7 @@ pub struct Loop {
 impl Loop {
     /// One of so many bytes; the test is skipped where there can be none.
     pub fn new(bytes: u64) -> Loop {
-        let _ = Call::program(&["modprobe", "loop"]).output();
+        load_module("loop");
         let file = folder().join("disk");
         fs::File::create(&file).unwrap().set_len(bytes).unwrap();
         let made = Call::program(&["losetup", "--find", "--show", file.to_str().unwrap()]).output();
@@ -41,7 +46,7 @@ impl Loop {
 
     /// Has this I/O scheduler serve it; the test is skipped where the kernel has none of that name.
     pub fn schedule_by(&self, name: &str) {
-        let _ = Call::program(&["modprobe", name]).output();
+        load_module(name);
         let file = format!("/sys/block/{}/queue/scheduler", self.path.trim_start_matches("/dev/"));
         if let Err(error) = fs::write(&file, name) {
             skip(&format!("no I/O scheduler {name} here: {error}"));
