@@ -101,6 +101,8 @@ fn cpu_files() {
 
 fn io_files() {
     let disk = Loop::new(1 << 20);
+    // As a module it would come in at any time, by the test of its weights.
+    disk::load_module("bfq");
     let (major, minor) = (disk.major, disk.minor);
     let throttle = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
     let container = created(json!({ "blockIO": {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::bundle::folder;
 use crate::harness::look::parse_mounts;
-use crate::harness::{Bundle, Call, Need, Test};
+use crate::harness::{Bundle, Call, Need, Test, skip};
 use crate::test;
 
 /// This file's tests.
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     test!(read_only_file_and_directory),
     test!(read_only_path_keeps_its_restrictions),
     test!(read_only_path_that_is_missing),
+    test!(file_mounted_below_a_read_only_path),
 ];
 
 fn root_is_the_rootfs() {
@@ -230,6 +231,24 @@ fn read_only_path_keeps_its_restrictions() {
     let mount = crate::harness::look::mount_at(&mounts, "/proc/sys");
     for option in ["ro", "nosuid", "nodev", "noexec"] {
         assert!(mount.options.iter().any(|o| o == option), "{option}: {}", mount.line);
+    }
+}
+
+/// As CRIU wants it in a container: what the configuration mounts on a file of /proc/sys can be written to, and nothing else there.
+fn file_mounted_below_a_read_only_path() {
+    let places = ["/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"];
+    let Some(place) = places.iter().find(|place| std::path::Path::new(place).exists()) else {
+        skip("no such file in /proc here")
+    };
+    for (options, wanted) in [(&["bind"][..], "new"), (&["bind", "ro"], "old")] {
+        let mut bundle = Bundle::sh(&format!("echo new >{place}; echo x >/proc/sys/kernel/hostname; cat {place}"));
+        let file = folder().join("file");
+        fs::write(&file, "old\n").unwrap();
+        bundle.mount(place, "none", file.to_str().unwrap(), options).set("/linux/readonlyPaths", json!(["/proc/sys"]));
+        let output = bundle.run();
+        assert_eq!(output.stdout.trim(), wanted, "{output:?}");
+        assert!(output.stderr.contains("/proc/sys/kernel/hostname"), "{output:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap().trim(), wanted);
     }
 }
 

@@ -60,7 +60,7 @@ fn judge(spec: &Spec, plan: &Plan) {
                 assert!(kinds.contains(&owner), "{name} is the host's without a namespace: {owner}");
             }
             Op::Hostname(_) | Op::Domainname(_) => assert!(kinds.contains(&"uts"), "the host's name would change"),
-            Op::Node(_) | Op::MaskPaths { .. } | Op::ReadonlyPath(_) => {
+            Op::Node(_) | Op::MaskPaths { .. } | Op::ReadonlyPath { .. } => {
                 assert!(identity.is_none_or(|identity| index < identity), "after the identity");
             }
             Op::Identity(identity) => {

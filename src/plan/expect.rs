@@ -303,7 +303,7 @@ fn of_process(op: &Op, at: &str, plan: &Plan) -> Vec<Expected> {
             .enumerate()
             .map(|(index, path)| one(Subject::Masked(path.clone()), MASKED, &format!("linux.maskedPaths[{index}]")))
             .collect(),
-        Op::ReadonlyPath(path) => vec![one(Subject::ReadOnly(path.clone()), READ_ONLY, at)],
+        Op::ReadonlyPath { path, .. } => vec![one(Subject::ReadOnly(path.clone()), READ_ONLY, at)],
         Op::ReadonlyRoot => vec![one(Subject::ReadOnly("/".into()), READ_ONLY, at)],
         Op::Node(node) => {
             let kind = match node.kind {

@@ -105,7 +105,7 @@ fn what_must_come_first_comes_first() {
         before(last(&|op| matches!(op, Op::Mount(_))), pivot, "every mount comes before the change of root");
         before(pivot, child(&|op| matches!(op, Op::MaskPaths { .. })), "masks cover what the container will see");
         before(
-            last(&|op| matches!(op, Op::MaskPaths { .. } | Op::ReadonlyPath(_) | Op::Sysctl { .. })),
+            last(&|op| matches!(op, Op::MaskPaths { .. } | Op::ReadonlyPath { .. } | Op::Sysctl { .. })),
             identity,
             "root's work first",
         );

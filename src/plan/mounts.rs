@@ -16,7 +16,7 @@ pub use options::mount_options_known;
 use options::{IdMapOption, InlineMap, Options};
 
 /// The files of /proc that lxcfs and the like may cover with their own.
-const PROC_FILES: Texts = texts![
+pub const PROC_FILES: Texts = texts![
     "/proc/cpuinfo",
     "/proc/diskstats",
     "/proc/loadavg",

@@ -34,7 +34,7 @@ fn rank(op: &Op) -> u32 {
         Op::Hostname(_) => 18,
         Op::Domainname(_) => 19,
         Op::Sysctl { .. } => 20,
-        Op::ReadonlyPath(_) => 21,
+        Op::ReadonlyPath { .. } => 21,
         Op::MaskPaths { .. } => 22,
         Op::ReadonlyMounts => 23,
         Op::ReadonlyRoot => 24,

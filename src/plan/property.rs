@@ -164,7 +164,7 @@ fn check(plan: &Plan) -> Result<(), TestCaseError> {
     prop_assert!(identity.is_some() || plan.exec.args.is_empty(), "the program would run as root, with everything");
     for (index, step) in plan.child.iter().enumerate() {
         let as_root =
-            matches!(step.op, Op::Mount(_) | Op::Node(_) | Op::MaskPaths { .. } | Op::ReadonlyPath(_) | Op::Sysctl { .. });
+            matches!(step.op, Op::Mount(_) | Op::Node(_) | Op::MaskPaths { .. } | Op::ReadonlyPath { .. } | Op::Sysctl { .. });
         prop_assert!(!as_root || identity.is_none_or(|identity| index < identity), "{:?} comes after the identity", step.op);
     }
     let waits = position(&|op| *op == Op::AwaitRuntime).is_some();

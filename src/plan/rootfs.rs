@@ -213,13 +213,25 @@ fn attach(context: &Context, path: &str, propagation: RootPropagation, planned: 
     planned.steps.push(Step { op, at: at.to_string() });
 }
 
+/// The files of /proc below this path that have got mounts of their own. No one can change the names that lead there, as they are the
+/// kernel's, so a mount that was put there is found again.
+fn files_mounted_below(path: &str, mounted: &[Step]) -> Vec<String> {
+    let below = |file: &&str| file.strip_prefix(path.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+    let is_mounted = |file: &&str| {
+        mounted.iter().any(|step| matches!(&step.op, Op::Mount(mount) if mounts::clean(&mount.destination) == **file))
+    };
+    mounts::PROC_FILES.iter().filter(below).filter(is_mounted).map(str::to_string).collect()
+}
+
 /// The last steps: what the container shall not see or change.
 fn hide(context: &Context, readonly_root: bool, propagation: RootPropagation, mounted: &[Step]) -> Vec<Step> {
     let empty = Linux::default();
     let linux = context.spec.linux.as_deref().unwrap_or(&empty);
     let mut steps = Vec::new();
     for (index, path) in linux.readonly_paths.iter().enumerate() {
-        steps.push(Step { op: Op::ReadonlyPath(absolute(path)), at: format!("linux.readonlyPaths[{index}]") });
+        let path = absolute(path);
+        let but = files_mounted_below(&path, mounted);
+        steps.push(Step { op: Op::ReadonlyPath { path, but }, at: format!("linux.readonlyPaths[{index}]") });
     }
     if !linux.masked_paths.is_empty() {
         let paths = linux.masked_paths.iter().map(|path| absolute(path)).collect();

@@ -118,8 +118,13 @@ pub enum Op {
         /// What to write.
         value: String,
     },
-    /// Make the subtree at this path read-only; passed over where the path does not exist.
-    ReadonlyPath(String),
+    /// Make a subtree read-only; passed over where the path does not exist.
+    ReadonlyPath {
+        /// Absolute, inside the container.
+        path: String,
+        /// Files of /proc below it that the configuration mounts something on: what is there is as its own mount says.
+        but: Vec<String>,
+    },
     /// Hide these paths: files under /dev/null, directories under one empty read-only tmpfs; missing ones are passed over.
     MaskPaths {
         /// Absolute, inside the container.

@@ -184,8 +184,39 @@ impl RootFs {
         Ok(Cover::new(made))
     }
 
-    /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is.
-    pub fn readonly_path(&mut self, path: &str) -> Result<()> {
+    /// Makes the subtree at this path read-only, by a mount of itself over itself. All else about the mounts stays as it is, and what is
+    /// mounted on the files `but` as it was.
+    pub fn readonly_path(&mut self, path: &str, but: &[String]) -> Result<()> {
+        let mut kept = Vec::new();
+        for file in but {
+            let copy = self.copy_of_file(file).told(|| format!("cannot keep what is mounted on \"{file}\""))?;
+            kept.extend(copy.map(|copy| (file, copy)));
+        }
+        self.make_readonly(path)?;
+        for (file, copy) in kept {
+            let what = || format!("cannot put back what was mounted on \"{file}\"");
+            if let Some(place) = self.find(file).told(what)? {
+                sys::move_mount(&copy, &place).told(what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is mounted on a file of the procfs that was mounted at /proc; in no other the names are sure to be the kernel's.
+    fn copy_of_file(&self, file: &str) -> call::Result<Option<OwnedFd>> {
+        let Some((proc, below)) = self.below_proc(file) else { return Ok(None) };
+        let Some(place) = proc.find(below, true)? else { return Ok(None) };
+        if !fd::stat(&place)?.mount_root {
+            return Ok(None);
+        }
+        match sys::open_tree(&place, "", OpenTree::EMPTY_PATH | OpenTree::CLONE) {
+            // It was asked to be unbindable.
+            Err(error) if error.errno == Errno::EINVAL => Ok(None),
+            copy => copy.map(Some),
+        }
+    }
+
+    fn make_readonly(&mut self, path: &str) -> Result<()> {
         let what = || format!("cannot make \"{path}\" read-only");
         match self.own_name(path).filter(|name| DIRECTORIES.contains(&name.name)).map(readonly_name) {
             Some(Ok(copy)) => {

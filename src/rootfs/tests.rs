@@ -108,7 +108,7 @@ fn carry_out(steps: &[Step], made: &mut Option<RootFs>, trees: &mut Option<HostT
             Op::Directory(path) => rootfs.directory(path)?,
             Op::Pivot { shared } => rootfs.pivot(*shared)?,
             Op::MoveRoot => rootfs.move_root()?,
-            Op::ReadonlyPath(path) => rootfs.readonly_path(path)?,
+            Op::ReadonlyPath { path, but } => rootfs.readonly_path(path, but)?,
             Op::MaskPaths { paths, label } => rootfs.mask_paths(paths, label.as_deref())?,
             Op::ReadonlyMounts => rootfs.readonly_mounts()?,
             Op::ReadonlyRoot => rootfs.readonly_root()?,

@@ -109,9 +109,24 @@ fn the_order_of_a_container() {
     assert_eq!(plan.mounts.len(), 17);
     assert_eq!(ops(&plan.pivot), [&Op::Pivot { shared: false }]);
     let masks = Op::MaskPaths { paths: vec!["/proc/kcore".into(), "/sys/firmware".into()], label: None };
-    let hidden = [&Op::ReadonlyPath("/proc/sys".into()), &masks, &Op::ReadonlyMounts, &Op::ReadonlyRoot];
+    let hidden = [&Op::ReadonlyPath { path: "/proc/sys".into(), but: vec![] }, &masks, &Op::ReadonlyMounts, &Op::ReadonlyRoot];
     assert_eq!(ops(&plan.hide), hidden);
     assert!(plan.trees.is_empty() && plan.warnings.is_empty());
+}
+
+#[test]
+fn what_is_mounted_on_files_of_a_read_only_path_is_kept() {
+    let mut setup = setup();
+    for place in ["/proc", "/proc/sys/../sys/kernel/ns_last_pid", "/proc/uptime", "/proc/sys/kernel/ns_last_pid"] {
+        setup.add(place, "none", "/some", &["bind"]);
+    }
+    setup.linux().readonly_paths = ["/proc/sys", "/proc/sys/kernel", "/proc/sy", "/proc/", "/"].map(String::from).into();
+    let kept = |step: &Step| match &step.op {
+        Op::ReadonlyPath { but, .. } => but.join(" "),
+        other => format!("{other}"),
+    };
+    let (pid, both) = ("/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/ns_last_pid /proc/uptime");
+    assert_eq!(setup.plan().hide.iter().map(kept).collect::<Vec<_>>(), [pid, pid, "", both, both]);
 }
 
 #[test]

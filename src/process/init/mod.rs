@@ -319,7 +319,7 @@ impl<'a> Init<'a> {
             | Op::Pivot { .. }
             | Op::MoveRoot
             | Op::RootPropagation(_)
-            | Op::ReadonlyPath(_)
+            | Op::ReadonlyPath { .. }
             | Op::MaskPaths { .. }
             | Op::ReadonlyMounts
             | Op::Unmount(_)
@@ -364,7 +364,7 @@ impl<'a> Init<'a> {
             Op::Pivot { shared } => rootfs.pivot(*shared),
             Op::MoveRoot => rootfs.move_root(),
             Op::RootPropagation(change) => rootfs.root_propagation(*change),
-            Op::ReadonlyPath(path) => rootfs.readonly_path(path),
+            Op::ReadonlyPath { path, but } => rootfs.readonly_path(path, but),
             Op::MaskPaths { paths, label } => rootfs.mask_paths(paths, label.as_deref()),
             Op::ReadonlyMounts => rootfs.readonly_mounts(),
             Op::Unmount(path) => rootfs.unmount(path),
