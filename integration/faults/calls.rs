@@ -50,13 +50,15 @@ mod numbers {
         unshare = SYS_unshare utimensat = SYS_utimensat vfork = SYS_vfork wait4 = SYS_wait4 waitid = SYS_waitid
         write = SYS_write writev = SYS_writev uname = SYS_uname getcwd = SYS_getcwd keyctl = SYS_keyctl signalfd4 = SYS_signalfd4
     }
+    /// Linux 6.15; libc does not name it yet.
+    pub const open_tree_attr: libc::c_long = 467;
 }
 
 calls! {
     accept4 bind bpf capset capget chdir clone clone3 connect close_range dup dup2 dup3 epoll_create1 epoll_ctl epoll_wait execve
     execveat exit_group faccessat2 fchdir fchmod fchmodat fchown fchownat fcntl flock fork fsconfig fsmount fsopen fstat fstatfs
     ftruncate getdents64 getsockopt inotify_add_watch inotify_init1 ioctl kill linkat listen lseek memfd_create mkdir mkdirat mknodat
-    mount mount_setattr move_mount newfstatat open open_tree openat openat2 pidfd_open pidfd_send_signal pipe2 pivot_root poll ppoll
+    mount mount_setattr move_mount newfstatat open open_tree open_tree_attr openat openat2 pidfd_open pidfd_send_signal pipe2 pivot_root poll ppoll
     prctl pread64 prlimit64 pwrite64 read readlink readlinkat recvmsg renameat renameat2 rename rmdir seccomp sendmsg sendto setgroups
     sethostname setns setpgid setresgid setresuid setsid socket socketpair statfs statx symlinkat tgkill umask umount2 unlink unlinkat
     unshare utimensat vfork wait4 waitid write writev uname getcwd keyctl signalfd4

@@ -22,6 +22,10 @@
 mod bundle;
 mod calls;
 #[cfg(target_arch = "x86_64")]
+mod crowd;
+#[cfg(target_arch = "x86_64")]
+mod left;
+#[cfg(target_arch = "x86_64")]
 mod operations;
 #[cfg(target_arch = "x86_64")]
 mod row;

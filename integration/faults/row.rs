@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use super::crowd::{KEPT, PROGRAMS, crowd};
+use super::left::{cgroups, children, reap, shown, walk};
 use super::operations::{CROWD_RUN, OPERATIONS, Operation, REFUSED, SOURCE, told_whole};
 use super::{HANG, Strike, bundle};
 
@@ -443,81 +443,5 @@ impl Row {
             let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
         }
         let _ = fs::remove_file(self.dir.join("pid/pid"));
-    }
-}
-
-/// Where the mount namespace is kept.
-const KEPT: &str = "/run/berth.mntns/own";
-/// Where device programs are.
-const PROGRAMS: &str = "/run/berth.bpf";
-
-/// Makes this a host with many mounts, in a mount namespace and with a /run of its own. All on one CPU: Linux 6.18 numbers namespaces by
-/// CPU, and mounts only those that it takes for younger than one's own.
-fn crowd() {
-    let none = None::<&str>;
-    let mut cpus = CpuSet::new();
-    cpus.set(0).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
-    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
-    for number in 0..150 {
-        let place = format!("/run/crowd/{number}");
-        fs::create_dir_all(&place).unwrap();
-        mount(Some("crowd"), place.as_str(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
-    }
-    let file = format!("{SOURCE}/ns");
-    fs::create_dir(SOURCE).unwrap();
-    fs::write(&file, "").unwrap();
-    let mut other = Command::new("/bin/busybox").args(["unshare", "-m", "sleep", "1000"]).spawn().unwrap();
-    let (own, its) = (fs::read_link("/proc/self/ns/mnt").unwrap(), format!("/proc/{}/ns/mnt", other.id()));
-    while fs::read_link(&its).unwrap() == own {
-        sleep(Duration::from_millis(1));
-    }
-    mount(Some(its.as_str()), file.as_str(), none, MsFlags::MS_BIND, none).unwrap();
-    other.kill().unwrap();
-    other.wait().unwrap();
-}
-
-/// Reaps what has ended; returns the children that live.
-fn reap() -> Vec<i32> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-            Err(Errno::ECHILD) => return Vec::new(),
-            Ok(nix::sys::wait::WaitStatus::StillAlive) => break,
-            _ => {}
-        }
-    }
-    children()
-}
-
-fn children() -> Vec<i32> {
-    let text = fs::read_to_string("/proc/thread-self/children").unwrap();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn shown(pid: i32) -> String {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().filter(|line| line.starts_with("Name:") || line.starts_with("State:")).collect::<Vec<_>>().join(", ")
-}
-
-/// Its cgroups, from the top down.
-fn cgroups(id: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), &mut |path| {
-        if path.is_dir() && path.components().any(|part| part.as_os_str() == id) {
-            found.push(path.to_path_buf());
-        }
-    });
-    found
-}
-
-/// Visits all that is below a directory; what vanishes meanwhile is not there.
-fn walk(dir: &Path, visit: &mut dyn FnMut(&Path)) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        visit(&entry.path());
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            walk(&entry.path(), visit);
-        }
     }
 }
