@@ -8,7 +8,6 @@ use crate::error::Code;
 use crate::linux::types::CapSet;
 use crate::spec::types::{Capabilities, Process};
 use crate::spec::{Problem, Spec, names, number_list};
-use crate::texts::{Texts, texts};
 
 /// The path of the proxied notify socket inside the container (sd_notify(3)).
 pub const NOTIFY_SOCKET: &str = "/run/notify/notify.sock";
@@ -123,33 +122,13 @@ pub fn identity(
     })
 }
 
-/// The resources of setrlimit(2), by the number of asm-generic/resource.h.
-pub const RLIMITS: Texts = texts![
-    "RLIMIT_CPU",
-    "RLIMIT_FSIZE",
-    "RLIMIT_DATA",
-    "RLIMIT_STACK",
-    "RLIMIT_CORE",
-    "RLIMIT_RSS",
-    "RLIMIT_NPROC",
-    "RLIMIT_NOFILE",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_AS",
-    "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-];
-
 /// Limits, scheduling and labels, in the order in which they are applied.
 pub fn attributes(process: &Process, host: &Host) -> Result<Vec<(Op, String)>, Vec<Problem>> {
     let mut steps = Vec::new();
     let mut problems = Vec::new();
     for (index, limit) in process.rlimits.iter().enumerate() {
         let at = format!("process.rlimits[{index}]");
-        match RLIMITS.position(&limit.kind) {
+        match names::RLIMITS.position(&limit.kind) {
             Some(number) => {
                 let op = Op::Rlimit { name: limit.kind.clone(), resource: number as u32, soft: limit.soft, hard: limit.hard };
                 steps.push((op, at));
@@ -225,24 +204,15 @@ fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Proble
 
 /// `linux.memoryPolicy`, in the numbers of linux/mempolicy.h.
 pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Problem> {
-    const MODES: Texts = texts![
-        "MPOL_DEFAULT",
-        "MPOL_PREFERRED",
-        "MPOL_BIND",
-        "MPOL_INTERLEAVE",
-        "MPOL_LOCAL",
-        "MPOL_PREFERRED_MANY",
-        "MPOL_WEIGHTED_INTERLEAVE",
-    ];
-    const FLAGS: [(&str, u32); 3] =
-        [("MPOL_F_STATIC_NODES", 1 << 15), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_NUMA_BALANCING", 1 << 13)];
-    let mode = MODES.position(&given.mode);
+    /// Of the first flag; the next ones are the bits above it.
+    const FIRST_FLAG: u32 = 1 << 13;
+    let mode = names::MEMORY_MODES.position(&given.mode);
     let mode = mode.ok_or_else(|| Problem::new("linux.memoryPolicy.mode", format!("unknown mode \"{}\"", given.mode)))?;
     let mut bits = mode as u32;
     for (index, name) in given.flags.iter().enumerate() {
         let at = format!("linux.memoryPolicy.flags[{index}]");
-        bits |=
-            FLAGS.iter().find(|(known, _)| known == name).ok_or_else(|| Problem::new(at, format!("unknown flag \"{name}\"")))?.1;
+        let bit = names::MEMORY_FLAGS.position(name).ok_or_else(|| Problem::new(at, format!("unknown flag \"{name}\"")))?;
+        bits |= FIRST_FLAG << bit;
     }
     Ok(Op::MemoryPolicy {
         mode: bits,
@@ -344,8 +314,26 @@ mod tests {
 
     #[test]
     fn numbers_of_limits_are_the_kernels() {
-        assert_eq!(RLIMITS.position("RLIMIT_NOFILE"), Some(libc::RLIMIT_NOFILE as usize));
-        assert_eq!(RLIMITS.position("RLIMIT_RTTIME"), Some(libc::RLIMIT_RTTIME as usize));
+        assert_eq!(names::RLIMITS.position("RLIMIT_NOFILE"), Some(libc::RLIMIT_NOFILE as usize));
+        assert_eq!(names::RLIMITS.position("RLIMIT_RTTIME"), Some(libc::RLIMIT_RTTIME as usize));
+    }
+
+    #[test]
+    fn numbers_of_memory_policies_are_the_kernels() {
+        let number = |mode: &str, flags: &[&str]| {
+            let flags = flags.iter().map(|flag| flag.to_string()).collect();
+            let given = crate::spec::types::MemoryPolicy { mode: mode.into(), nodes: "0".into(), flags };
+            match memory_policy(&given).unwrap() {
+                Op::MemoryPolicy { mode, .. } => mode as i32,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(number("MPOL_INTERLEAVE", &[]), libc::MPOL_INTERLEAVE);
+        assert_eq!(number("MPOL_LOCAL", &[]), libc::MPOL_LOCAL);
+        let both = libc::MPOL_BIND | libc::MPOL_F_STATIC_NODES | libc::MPOL_F_NUMA_BALANCING;
+        assert_eq!(number("MPOL_BIND", &["MPOL_F_NUMA_BALANCING", "MPOL_F_STATIC_NODES"]), both);
+        // MPOL_WEIGHTED_INTERLEAVE, Linux 6.9, and MPOL_F_RELATIVE_NODES.
+        assert_eq!(number("MPOL_WEIGHTED_INTERLEAVE", &["MPOL_F_RELATIVE_NODES"]), 6 | libc::MPOL_F_RELATIVE_NODES);
     }
 
     #[test]

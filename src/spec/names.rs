@@ -54,24 +54,24 @@ pub const CAPABILITIES: Texts = texts![
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// `process.rlimits[].type` (getrlimit(2)).
+/// `process.rlimits[].type` (getrlimit(2)), in the order of their numbers (asm-generic/resource.h), which the plan takes from here.
 pub const RLIMITS: Texts = texts![
-    "RLIMIT_AS",
-    "RLIMIT_CORE",
     "RLIMIT_CPU",
-    "RLIMIT_DATA",
     "RLIMIT_FSIZE",
-    "RLIMIT_LOCKS",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
     "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
     "RLIMIT_MSGQUEUE",
     "RLIMIT_NICE",
-    "RLIMIT_NOFILE",
-    "RLIMIT_NPROC",
-    "RLIMIT_RSS",
     "RLIMIT_RTPRIO",
     "RLIMIT_RTTIME",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_STACK",
 ];
 
 /// `process.scheduler.policy` (sched(7)), in the order of their numbers, which the plan takes from here.
@@ -99,18 +99,18 @@ pub const ROOTFS_PROPAGATIONS: Texts =
 /// `linux.personality.domain` (personality(2)).
 pub const PERSONALITIES: Texts = texts!["LINUX", "LINUX32"];
 
-/// `linux.memoryPolicy.mode` (set_mempolicy(2)).
+/// `linux.memoryPolicy.mode` (set_mempolicy(2)), in the order of their numbers (linux/mempolicy.h), likewise.
 pub const MEMORY_MODES: Texts = texts![
     "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
     "MPOL_BIND",
     "MPOL_INTERLEAVE",
-    "MPOL_WEIGHTED_INTERLEAVE",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
     "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
 ];
 
-/// `linux.memoryPolicy.flags` (set_mempolicy(2)).
+/// `linux.memoryPolicy.flags` (set_mempolicy(2)), in the order of their bits, likewise.
 pub const MEMORY_FLAGS: Texts = texts!["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// `linux.seccomp.syscalls[].action`.
