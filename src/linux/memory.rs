@@ -139,27 +139,46 @@ mod tests {
     use crate::linux::test_child::in_child;
     use crate::linux::{fd, pid};
 
-    /// Kilobytes of a process by this name of /proc/PID/smaps_rollup.
-    fn kilobytes(pid: i32, name: &str) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    /// Kilobytes of files that a process has in memory; proc_pid_status(5). What else it has is of the tests that ran in this process before.
+    fn of_files(pid: i32) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Has all pages of the program's file that are never written to.
+    fn touch_all() {
+        let mut pieces = Pieces::default();
+        // SAFETY: the callback gets `pieces` back, which lives until the call returns.
+        unsafe { libc::dl_iterate_phdr(Some(note_pieces), (&raw mut pieces).cast()) };
+        for (start, length) in &pieces.list[..pieces.count] {
+            for at in (*start..start + length).step_by(PAGE) {
+                // SAFETY: mapped, and readable as all of a program's file is.
+                let _ = unsafe { (at as *const u8).read_volatile() };
+            }
+        }
     }
 
     #[test]
     fn a_process_that_waits_is_small_and_goes_on() {
         in_child(|| {
             let (reader, writer) = fd::pipe().unwrap();
+            let (large, its) = fd::pipe().unwrap();
             let Cloned::Parent { pid, pidfd } = clone3(&CloneArgs::default()).unwrap() else {
-                drop(writer);
+                drop((writer, large));
+                touch_all();
+                fd::write_all(&its, &of_files(pid::getpid()).to_ne_bytes()).unwrap();
+                drop(its);
                 let mut byte = 0;
                 let one = read_byte_in_small_room(&reader, &mut byte) == Ok(1) && byte == b'1';
                 let end = read_byte_in_small_room(&reader, &mut byte) == Ok(0);
                 exit_now(if one && end { 7 } else { 1 })
             };
+            drop(its);
+            let before = u64::from_ne_bytes(fd::read_bounded(&large, 8).unwrap().try_into().unwrap());
             let began = std::time::Instant::now();
-            while kilobytes(pid, "Rss") * 2 > kilobytes(pid::getpid(), "Rss") {
-                assert!(began.elapsed().as_secs() < 60, "{} of {}", kilobytes(pid, "Rss"), kilobytes(pid::getpid(), "Rss"));
+            while of_files(pid) * 2 > before {
+                assert!(began.elapsed().as_secs() < 60, "{} of {before}", of_files(pid));
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             fd::write_all(&writer, b"1").unwrap();
