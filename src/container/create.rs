@@ -523,8 +523,8 @@ fn point_at_option(error: Error, bundle: &Bundle) -> Error {
         let index: usize = place.strip_prefix("mounts[")?.strip_suffix(']')?.parse().ok()?;
         // fsconfig(7, FSCONFIG_SET_STRING, "size", "lots", 0)
         let key = error.call.as_deref()?.split('"').nth(1)?;
-        let is = |option: &String| option.split('=').next() == Some(key);
-        let option = bundle.spec.mounts.get(index)?.options.iter().position(is)?;
+        let mut words = crate::spec::option_words(&bundle.spec.mounts.get(index)?.options);
+        let (option, _) = words.find(|(_, word)| word.split('=').next() == Some(key))?;
         Some(format!("{place}.options[{option}]"))
     };
     match found() {

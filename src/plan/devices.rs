@@ -36,15 +36,8 @@ const MODE: u32 = 0o666;
 
 /// Plans the default devices, those of the configuration, and the links, in this order.
 pub fn plan(context: &Context, steps: &mut Vec<Step>, warnings: &mut Vec<String>) -> Result<(), Vec<Problem>> {
-    let mounted: Vec<(String, bool)> = context
-        .spec
-        .mounts
-        .iter()
-        .map(|mount| {
-            let is_bind = mount.kind == "bind" || mount.options.iter().any(|option| option == "bind" || option == "rbind");
-            (clean(&mount.destination), is_bind)
-        })
-        .collect();
+    let mounted: Vec<(String, bool)> =
+        context.spec.mounts.iter().map(|mount| (clean(&mount.destination), mount.is_bind())).collect();
     // A /dev that is the host's, or somebody else's, is taken as it is.
     let foreign_dev = mounted.iter().any(|(place, is_bind)| place == "/dev" && *is_bind);
     let mut nodes: Vec<(Node, String)> = Vec::new();
@@ -203,7 +196,7 @@ mod tests {
     fn a_bound_dev_is_taken_as_it_is() {
         let mut setup = setup();
         setup.linux().devices = vec![device("/dev/fuse", "c", Some((10, 229))), device("/opt/pipe", "p", Some((3, 4)))];
-        setup.spec.mounts = vec![Mount { destination: "/dev/".into(), options: vec!["rbind".into()], ..Default::default() }];
+        setup.spec.mounts = vec![Mount { destination: "/dev/".into(), options: vec!["ro,rbind".into()], ..Default::default() }];
         let (steps, ..) = planned(&setup);
         assert_eq!(steps.len(), 1);
         assert_eq!((nodes(&steps)[0].path.as_str(), nodes(&steps)[0].kind), ("/opt/pipe", NodeKind::Fifo));

@@ -7,7 +7,7 @@
 use super::super::IdMap;
 use super::super::step::{AttrChange, PropagationChange};
 use crate::linux::types::{Atime, IdRange, MountAttr, Propagation};
-use crate::spec::Problem;
+use crate::spec::{Problem, option_words};
 use crate::texts::{Texts, texts};
 
 /// What one word does.
@@ -263,7 +263,7 @@ impl Options {
         let mut options = Options::default();
         let mut problems = Vec::new();
         let (mut access, mut access_recursive) = (AccessTime::default(), AccessTime::default());
-        for (index, text) in words.iter().enumerate().flat_map(|(index, text)| parts(text).map(move |part| (index, part))) {
+        for (index, text) in option_words(words) {
             let (name, value) = match text.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
                 None => (text, None),
@@ -315,40 +315,6 @@ impl Options {
             Nothing | Atime(..) | AtimeRecursive(..) | IdMapped(_) => {}
         }
     }
-}
-
-/// The options in one string: engines write one, people several with commas between them, as mount(2) takes them. No comma parts a list
-/// of nodes (`mpol=bind:0,2`), nor is one that stands behind a backslash (overlay's paths) or in a SELinux context.
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    let mut left = text;
-    std::iter::from_fn(move || {
-        while !left.is_empty() {
-            let end = end_of_part(left);
-            let part = &left[..end];
-            left = left.get(end + 1..).unwrap_or_default();
-            if !part.is_empty() {
-                return Some(part);
-            }
-        }
-        None
-    })
-}
-
-fn end_of_part(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let context = text.split_once('=').is_some_and(|(name, _)| name.ends_with("context"));
-    let mut quoted = false;
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b',' if quoted || (context && !text.contains('"')) => {}
-            b',' if at > 0 && bytes[at - 1] == b'\\' => {}
-            b',' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) => {}
-            b',' => return at,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 /// A value without the quotes that mount(2) wants around a SELinux context, and fsconfig(2) does not.

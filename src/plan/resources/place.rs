@@ -76,7 +76,7 @@ pub(super) fn owner(spec: &Spec, linux: &Linux) -> Option<u32> {
     let writable = spec.mounts.iter().any(|mount| {
         matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
             && path::clean(&mount.destination) == "/sys/fs/cgroup"
-            && !mount.options.iter().any(|option| option == "ro")
+            && mount.words().filter(|word| matches!(*word, "ro" | "rw")).last() != Some("ro")
     });
     if own_namespace && writable { process_user(spec, linux) } else { None }
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 mod call_names;
 mod docker;
 mod linux;
+mod mount_options;
 mod object;
 mod process;
 mod resources;
@@ -23,6 +24,7 @@ mod seccomp;
 pub use call_names::CallNames;
 pub use docker::*;
 pub use linux::*;
+pub use mount_options::option_words;
 pub(crate) use object::object;
 pub use object::{Field, Item, Object, Place, Strict, read_object, read_object_into, write_object};
 pub use process::*;
@@ -120,13 +122,6 @@ impl Spec {
     /// True when the container has a namespace of this type (`uts`) that it does not inherit: a new one or one that it joins.
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.linux.as_deref().is_some_and(|linux| linux.has_namespace(kind))
-    }
-}
-
-impl Mount {
-    /// True when this binds a file or directory: by its options, as the specification has it, or by its type, as callers write it.
-    pub fn is_bind(&self) -> bool {
-        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
     }
 }
 

@@ -150,7 +150,7 @@ fn judge_mount(spec: &Spec, mount: &Mount, at: &At, verdict: &mut Verdict) {
             format!("{:?} is not an absolute path; it is taken from the container's root", mount.destination),
         );
     }
-    let has = |names: Texts| mount.options.iter().any(|option| names.contains(option));
+    let has = |names: Texts| mount.words().any(|word| names.contains(word));
     if mount.is_bind() {
         verdict.required(&at.name("source"), &mount.source);
     } else if mount.kind.is_empty() && !has(texts!["remount"]) && !has(names::ROOTFS_PROPAGATIONS) {
