@@ -85,7 +85,7 @@ pub struct Witness {
     /// The cgroup above, which outlives it, and counts what is below too; how many kills it had at the last news, and when that was.
     above: Option<Dir>,
     kills_above: Cell<u64>,
-    news: Cell<Option<Instant>>,
+    news: Cell<Instant>,
 }
 
 impl Cgroup {
@@ -95,7 +95,9 @@ impl Cgroup {
         self.saved.unit.as_ref()?;
         let events = fd::openat(self.v2.as_ref()?, "memory.events", OFlag::O_RDONLY, 0).ok()?;
         let above = path::parent_of(self.saved.v2.as_ref()?, Tree::V2).ok().flatten().map(|(dir, _)| dir);
-        let witness = Witness { events, last: Cell::default(), above, kills_above: Cell::new(0), news: Cell::new(None) };
+        // That it begins is news: with one processor a program may be killed, and its cgroup be gone, before anything is heard of it.
+        let news = Cell::new(Instant::now());
+        let witness = Witness { events, last: Cell::default(), above, kills_above: Cell::new(0), news };
         witness.look(self).then_some(witness)
     }
 }
@@ -108,7 +110,7 @@ impl Witness {
 
     /// There is news: remembers it. False when the cgroup is gone.
     pub fn heard(&self, cgroup: &Cgroup) -> bool {
-        self.news.set(Some(Instant::now()));
+        self.news.set(Instant::now());
         self.look(cgroup)
     }
 
@@ -140,7 +142,7 @@ impl Witness {
             return self.with_last(now);
         }
         let last = self.last.get();
-        let recent = self.news.get().is_some_and(|news| news.elapsed() < RECENT);
+        let recent = self.news.get().elapsed() < RECENT;
         let more = if recent { self.count_above().saturating_sub(self.kills_above.get()) } else { 0 };
         Lack { kills: last.kills + more, ..last }
     }
