@@ -119,8 +119,10 @@ impl Witness {
         if nix::sys::uio::pread(&self.events, &mut [0; 512], 0).is_err() {
             return false;
         }
+        // Before our own are counted: a kill between the two must not be one that is known of above, and nowhere else.
+        let above = self.count_above();
         let Some(now) = cgroup.lack_of_memory() else { return false };
-        self.kills_above.set(self.count_above());
+        self.kills_above.set(above);
         self.last.set(self.with_last(now));
         true
     }
