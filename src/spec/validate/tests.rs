@@ -97,6 +97,7 @@ fn mounts() {
     keeps(&mount(json!({"destination": "/a", "source": "b", "options": ["bind"]})));
     keeps(&mount(json!({"destination": "/a", "source": "b", "type": "bind"})));
     keeps(&mount(json!({"destination": "/", "options": ["remount", "ro"]})));
+    keeps(&mount(json!({"destination": "/", "options": ["remount,ro"]})));
     keeps(&mount(json!({"destination": "/a", "options": ["rshared"]})));
     breaks(&mount(json!({"source": "b", "type": "tmpfs"})), "mounts[7].destination", "is required");
     warns(&mount(json!({"destination": "a", "type": "tmpfs"})), "mounts[7].destination", "\"a\" is not an absolute path");
@@ -111,6 +112,8 @@ fn mounts() {
     breaks(&idmap(json!([]), map.clone()), "mounts[7].uidMappings", "is required with gidMappings");
     breaks(&idmap(json!([{"containerID": 0, "hostID": 1, "size": 0}]), map), "mounts[7].uidMappings[0].size", "0 ids");
     let option = mount(json!({"destination": "/a", "source": "b", "options": ["bind", "idmap"]}));
+    breaks(&option, "mounts[7].options", "asks for id mappings");
+    let option = mount(json!({"destination": "/a", "source": "b", "options": ["bind,idmap"]}));
     breaks(&option, "mounts[7].options", "asks for id mappings");
 }
 
