@@ -354,4 +354,8 @@ fn personality() {
     let mut bundle = Bundle::args(&["/bin/cat", "/proc/self/personality"]);
     bundle.set("/linux/personality", json!({ "domain": "LINUX32" }));
     assert_eq!(bundle.print(), "00000008\n");
+    bundle.set("/process/args", json!(["/bin/sleep", "1000"]));
+    let container = bundle.run_detached();
+    let output = Call::new(&["exec", &container.id, "cat", "/proc/self/personality"]).output();
+    assert_eq!(output.ok(), "00000008\n", "of an exec too");
 }

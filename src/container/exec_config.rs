@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::plan::exec::Filter;
 use crate::plan::step::{Op, SeccompLoad};
 use crate::spec::load;
-use crate::spec::types::{IdMapping, Namespace, Process, Spec};
+use crate::spec::types::{IdMapping, MemoryPolicy, Namespace, Personality, Process, Spec};
 use crate::spec::write::to_line;
 
 /// Behind the JSON, which holds none; then the filter.
@@ -56,6 +56,10 @@ struct SavingLinux<'a> {
     namespaces: &'a [Namespace],
     uid_mappings: &'a [IdMapping],
     gid_mappings: &'a [IdMapping],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    personality: Option<&'a Personality>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_policy: Option<&'a MemoryPolicy>,
 }
 
 /// What most take, without the filter.
@@ -96,6 +100,8 @@ fn encode(spec: &Spec, filter: Option<&SeccompLoad>) -> Result<Vec<u8>> {
         namespaces: &linux.namespaces,
         uid_mappings: &linux.uid_mappings,
         gid_mappings: &linux.gid_mappings,
+        personality: linux.personality.as_ref(),
+        memory_policy: linux.memory_policy.as_ref(),
     });
     let saving = Saving {
         version: VERSION,

@@ -236,7 +236,7 @@ fn person(
 ) -> Result<Vec<Step>, Vec<Problem>> {
     let Some(process) = &spec.process else { return Ok(Vec::new()) };
     let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
-    steps.extend(kernel_attributes(spec)?);
+    steps.extend(process::kernel_attributes(spec)?);
     steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
     let other_user_namespace = namespaces.other_user_namespace();
@@ -255,25 +255,6 @@ fn person(
     steps.push(own(Op::FindProgram, "process.args[0]"));
     if process.no_new_privileges {
         steps.push(own(Op::NoNewPrivileges, "process.noNewPrivileges"));
-    }
-    Ok(steps)
-}
-
-/// linux.personality and linux.memoryPolicy, in the kernel's numbers.
-fn kernel_attributes(spec: &Spec) -> Result<Vec<Step>, Vec<Problem>> {
-    let Some(linux) = &spec.linux else { return Ok(Vec::new()) };
-    let mut steps = Vec::new();
-    if let Some(personality) = &linux.personality {
-        let domain = match personality.domain.as_str() {
-            "LINUX" => 0x0000_0000,
-            "LINUX32" => 0x0000_0008,
-            other => return Err(vec![Problem::new("linux.personality.domain", format!("unknown domain \"{other}\""))]),
-        };
-        steps.push(own(Op::Personality(domain), "linux.personality"));
-    }
-    if let Some(policy) = &linux.memory_policy {
-        let op = process::memory_policy(policy).map_err(|problem| vec![problem])?;
-        steps.push(own(op, "linux.memoryPolicy"));
     }
     Ok(steps)
 }

@@ -109,7 +109,7 @@ pub fn exec(
         let size = process.console_size.as_ref().map(|size| (number(size.width), number(size.height)));
         child.push(own(Op::Console { size, bound: false }, "process.terminal"));
     }
-    child.extend(person(process, entered, host, seccomp.as_ref(), &mut warnings)?);
+    child.extend(person(spec, process, entered, host, seccomp.as_ref(), &mut warnings)?);
     child.push(own(Op::CloseDescriptors { keep: request.inherited_fds }, ""));
     let listener = seccomp.as_ref().and_then(|load| load.listener.clone()).map(|(path, _)| path);
     if listener.is_some() {
@@ -168,6 +168,7 @@ fn terminal_rules(process: &Process, request: &ExecRequest) -> Result<(), Proble
 
 /// Who the process becomes, as for the container's first process.
 fn person(
+    spec: &Spec,
     process: &Process,
     entered: &Entered,
     host: &Host,
@@ -175,6 +176,7 @@ fn person(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Step>, Vec<Problem>> {
     let mut steps: Vec<Step> = process::attributes(process, host)?.into_iter().map(|(op, at)| Step { op, at }).collect();
+    steps.extend(process::kernel_attributes(spec)?);
     steps.push(own(Op::OwnStdio { uid: process.user.uid }, "process.user.uid"));
     steps.push(own(Op::Umask(process.user.umask.unwrap_or(0o022)), "process.user.umask"));
     let other_user_namespace = entered.namespaces.contains(Namespaces::USER);

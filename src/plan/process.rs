@@ -2,7 +2,7 @@
 //! Who and what the container's process is: identity, capabilities, limits, scheduling, labels, environment (config.md, Process).
 
 use super::namespaces::NamespacePlan;
-use super::step::{Identity, Op, Scheduler};
+use super::step::{Identity, Op, Scheduler, Step};
 use super::{Exec, Host, Request};
 use crate::error::Code;
 use crate::linux::types::CapSet;
@@ -202,8 +202,28 @@ fn scheduler(wanted: &crate::spec::types::Scheduler) -> Result<Scheduler, Proble
     })
 }
 
+/// linux.personality and linux.memoryPolicy, in the kernel's numbers: of every process of the container, an exec's too.
+pub fn kernel_attributes(spec: &Spec) -> Result<Vec<Step>, Vec<Problem>> {
+    let Some(linux) = &spec.linux else { return Ok(Vec::new()) };
+    let own = |op, at: &str| Step { op, at: at.to_string() };
+    let mut steps = Vec::new();
+    if let Some(personality) = &linux.personality {
+        let domain = match personality.domain.as_str() {
+            "LINUX" => 0x0000_0000,
+            "LINUX32" => 0x0000_0008,
+            other => return Err(vec![Problem::new("linux.personality.domain", format!("unknown domain \"{other}\""))]),
+        };
+        steps.push(own(Op::Personality(domain), "linux.personality"));
+    }
+    if let Some(policy) = &linux.memory_policy {
+        let op = memory_policy(policy).map_err(|problem| vec![problem])?;
+        steps.push(own(op, "linux.memoryPolicy"));
+    }
+    Ok(steps)
+}
+
 /// `linux.memoryPolicy`, in the numbers of linux/mempolicy.h.
-pub fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Problem> {
+fn memory_policy(given: &crate::spec::types::MemoryPolicy) -> Result<Op, Problem> {
     /// Of the first flag; the next ones are the bits above it.
     const FIRST_FLAG: u32 = 1 << 13;
     let mode = names::MEMORY_MODES.position(&given.mode);
