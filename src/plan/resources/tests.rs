@@ -308,6 +308,9 @@ fn limits_in_v1() {
     writes(r#"{"memory":{"limit":-1}}"#, &host, &["memory.limit_in_bytes=-1?", "memory.memsw.limit_in_bytes=-1?"]);
     refuses(r#"{"memory":{"limit":300,"swap":200}}"#, &host, "memory.swap", "should be >= memory limit 300");
     refuses(r#"{"memory":{"swappiness":101}}"#, &host, "memory.swappiness", "101 is not between");
+    refuses(r#"{"cpu":{"shares":1}}"#, &host, "cpu.shares", "the minimum allowed cpu-shares is 2");
+    refuses(r#"{"cpu":{"shares":262145}}"#, &host, "cpu.shares", "the maximum allowed cpu-shares is 262144");
+    writes(r#"{"cpu":{"shares":0}}"#, &host, &[]);
     writes(r#"{"memory":{"swappiness":18446744073709551615}}"#, &host, &[]);
     writes(
         r#"{"cpu":{"shares":512,"quota":5000,"period":10000,"burst":7,"idle":0,"realtimeRuntime":8,"realtimePeriod":9,"cpus":"0","mems":"0"}}"#,

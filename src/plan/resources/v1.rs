@@ -70,8 +70,14 @@ fn memory_of_v1_only(asks: &mut Asks, memory: &Memory) {
 
 pub(super) fn cpu(asks: &mut Asks, resources: &Resources) {
     let Some(cpu) = &resources.cpu else { return };
-    if let Some(shares) = v2::shares(asks, cpu) {
-        write(asks, "cpu.shares", shares, "cpu.shares");
+    match v2::shares(asks, cpu) {
+        None => {}
+        Some(shares @ 2..=262_144) => {
+            write(asks, "cpu.shares", shares, "cpu.shares");
+        }
+        // The kernel would take the nearest. In runc's words, which scripts look for.
+        Some(0..2) => asks.problem("cpu.shares", "the minimum allowed cpu-shares is 2"),
+        Some(_) => asks.problem("cpu.shares", "the maximum allowed cpu-shares is 262144"),
     }
     v2::idle(asks, Tree::V1, cpu);
     if let Some(period) = cpu.realtime_period.filter(|period| *period != 0) {
