@@ -225,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_keeps_of_each_process_is_as_for_the_first() {
+        let spec = fixtures::spec("everything");
+        let process = Process { terminal: false, ..*spec.process.clone().unwrap() };
+        let host = Host { apparmor: true, selinux: true, ..Host::example() };
+        let got = exec(&spec, &process, &ExecRequest::default(), &entered(Namespaces::PID), &host).unwrap();
+        let at = |at: &str| got.child.iter().find(|step| step.at == at).map(|step| &step.op);
+        assert_eq!(at("linux.personality"), Some(&Op::Personality(8)));
+        assert!(matches!(at("linux.memoryPolicy"), Some(Op::MemoryPolicy { .. })));
+    }
+
+    #[test]
     fn the_pid_namespace_is_entered_before_the_clone_and_the_rest_after() {
         let spec = fixtures::spec("docker");
         let process = Process { terminal: false, ..*spec.process.clone().unwrap() };
